@@ -85,7 +85,8 @@
 //!    `shard/subscribers.rs` (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep), `shard/compaction.rs`.
 //! 3. [`net`], [`transport`], [`codec`], [`session`]: from streams to messages to commands to decisions, and back; and
-//!    [`auth`]: what the token of a client says.
+//!    [`auth`]: what the token of a client says. [`domain::call`] and [`hooks`]: what the engine asks backends on behalf
+//!    of clients, and what they answer.
 //! 4. [`broker`]: `broker/turn.rs` (the loop), `broker/incoming.rs` and `broker/requests.rs` (its two inputs),
 //!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/questions.rs`,
 //!    `broker/recovery.rs` and `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to
@@ -109,6 +110,7 @@ pub mod codec;
 pub mod session;
 pub mod broker;
 pub mod engine;
+pub mod hooks;
 pub mod http_client;
 pub mod control;
 pub mod config;

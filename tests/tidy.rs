@@ -29,7 +29,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("manual", &[]),
     // Threads send each other settings, which have what verifies tokens, and which requests become clients.
     ("domain", &["auth", "config", "transport::upgrade"]),
-    // Of the codec only how deep JSON is nested.
+    // Of the codec only how JSON is checked and taken apart.
     ("auth", &["base", "domain", "config", "codec::json"]),
     (
         "codec",
@@ -59,6 +59,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("stats", &["domain::reasons", "transport::refusal"]),
+    ("hooks", &["auth", "base", "domain", "config", "codec::json"]),
     // Values alone: the bytes of a codec are the shard's affair, and so are streams, transports and logs.
     ("session", &["auth", "base", "domain", "codec::command", "codec::reply", "config"]),
     ("shard", &["auth", "base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
@@ -113,7 +114,7 @@ const BANS: &[Ban] = &[
     },
     Ban {
         words: &["Instant", "SystemTime"],
-        place: Place::NotIn(&["auth/", "transport/", "codec/", "session/"]),
+        place: Place::NotIn(&["auth/", "transport/", "codec/", "session/", "hooks/"]),
         instead: "leave time to the caller, who may take it as an argument",
     },
     Ban {
@@ -129,17 +130,17 @@ const BANS: &[Ban] = &[
     },
     Ban {
         words: &["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "socket2", "tokio"],
-        place: Place::NotIn(&["auth/", "transport/", "codec/", "session/"]),
+        place: Place::NotIn(&["auth/", "transport/", "codec/", "session/", "hooks/"]),
         instead: "take bytes and give bytes; the caller has the socket",
     },
     Ban {
         words: &["fs", "File"],
-        place: Place::NotIn(&["auth/"]),
+        place: Place::NotIn(&["auth/", "hooks/"]),
         instead: "take what a file has as an argument: the engine reads it",
     },
     Ban {
         words: &["thread", "spawn"],
-        place: Place::NotIn(&["auth/", "transport/", "codec/", "session/"]),
+        place: Place::NotIn(&["auth/", "transport/", "codec/", "session/", "hooks/"]),
         instead: "threads are started by the engine alone",
     },
     Ban {
@@ -338,6 +339,8 @@ const OFFENDERS: &[(&str, &str, &str)] = &[
     ("transport/websocket/encode.rs", "fn f() { std::thread::yield_now() }", "`thread` does not belong here"),
     ("shard/topics.rs", "struct S(parking_lot::Mutex<u8>);", "`Mutex` does not belong here"),
     ("shard/mod.rs", "use tokio::sync::mpsc;", "`tokio` does not belong here"),
+    ("hooks/request.rs", "use crate::broker::calls;", "`hooks` may not know `broker::calls`"),
+    ("hooks/answers.rs", "fn f() -> std::time::Instant { x }", "`Instant` does not belong here"),
     ("load/mod.rs", "use mio::Poll;", "`mio` does not belong here"),
     (
         "load/client.rs",

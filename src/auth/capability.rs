@@ -6,7 +6,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::error::{PatternError, TokenError};
 use super::fields::{self, Rules, missing, put, text, wrong_type};
-use super::json;
+use crate::codec::json::shallow;
 
 /// Expressions of one token. Each is compiled when the token is verified, on a shard.
 const EXPRESSIONS_MAX: usize = 16;
@@ -105,7 +105,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn capability(&mut self, item: &str) -> Result<Capability, TokenError> {
         let (mut channels, mut kind, mut allow) = (None, None, None);
-        fields::members("caps.*", item, |name, value| match &*name {
+        self.rules.members("caps.*", item, |name, value| match &*name {
             "channels" => put(&mut channels, "caps.*.channels", value),
             "match" => put(&mut kind, "caps.*.match", value),
             "allow" => put(&mut allow, "caps.*.allow", value),
@@ -134,7 +134,7 @@ impl Reader<'_> {
             if self.patterns > self.rules.topics_max {
                 return Err(self.rules.too_many("caps.*.channels"));
             }
-            let text = json::text(item).ok_or_else(|| wrong_type("caps.*.channels", "a list of texts"))?;
+            let text = shallow::text(item).ok_or_else(|| wrong_type("caps.*.channels", "a list of texts"))?;
             patterns.push(parse(&text)?);
             Ok(())
         })?;
@@ -158,7 +158,7 @@ impl Reader<'_> {
 fn actions(allow: &str) -> Result<[bool; Action::ALL.len()], TokenError> {
     let mut allowed = [false; Action::ALL.len()];
     fields::items("caps.*.allow", allow, |item| {
-        let name = json::text(item).ok_or_else(|| wrong_type("caps.*.allow", "a list of texts"))?;
+        let name = shallow::text(item).ok_or_else(|| wrong_type("caps.*.allow", "a list of texts"))?;
         allowed[Action::named(&name).ok_or(TokenError::UnknownAction)? as usize] = true;
         Ok(())
     })?;

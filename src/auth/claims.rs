@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capability::{Capability, capabilities};
-use super::date::{Validity, has_passed, numeric_date};
-use super::error::{Part, TokenError};
-use super::fields::{Payload, Rules, missing, put, text, within, wrong_type};
-use super::json::{self, ReadError};
+use super::date::{Validity, ending, has_passed, numeric_date};
+use super::error::{ClaimName, Part, TokenError};
+use super::fields::{AnswerRules, Payload, Rules, missing, put, text, within, wrong_type};
 use super::subscriptions::{Overrides, ServerSubscription, subscriptions};
 use crate::base::clock::UnixTime;
+use crate::codec::json::shallow::{self, ReadError};
 
 /// What the token of a connection says.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,6 +88,38 @@ impl ConnectionClaims {
         })
     }
 
+    /// What a backend says about a connection, from the JSON object in its answer. Its members are those of a token, except
+    /// that `user` is the user, and that `expire_at` alone says when the connection expires. A member that is `null` is one
+    /// that is not there.
+    ///
+    /// # Errors
+    /// What is wrong with it. The error holds no value.
+    pub fn answered(json: &str, rules: &AnswerRules) -> Result<Self, TokenError> {
+        let rules = &rules.0;
+        let (mut user, mut expire_at, mut channels, mut subs, mut caps) = (None, None, None, None, None);
+        let (mut info, mut meta) = (Payload::named("info", "b64info"), Payload::named("meta", ""));
+        rules.members("result", json, |name, value| match &*name {
+            "user" => put(&mut user, "user", value),
+            "expire_at" => put(&mut expire_at, "expire_at", numeric_date("expire_at", value)?),
+            "info" => info.put_plain(value),
+            "b64info" => info.put_base64(value),
+            "meta" => meta.put_plain(value),
+            "channels" => put(&mut channels, "channels", value),
+            "subs" => put(&mut subs, "subs", value),
+            "caps" => put(&mut caps, "caps", value),
+            _ => Ok(()),
+        })?;
+        Ok(Self {
+            user: user.map(|json| user_id("user".into(), json, rules)).transpose()?.unwrap_or_default(),
+            info: info.read(rules)?,
+            meta: meta.read(rules)?,
+            expires: ending(expire_at),
+            subscriptions: subscriptions(channels, subs, rules)?,
+            caps: caps.map_or(Ok(Arc::default()), |json| capabilities(json, rules))?,
+            validity: Validity::default(),
+        })
+    }
+
     /// How much memory they use, roughly.
     pub(super) fn bytes(&self) -> usize {
         let subscriptions = self.subscriptions.iter().map(|subscription| {
@@ -126,7 +158,7 @@ impl SubscriptionClaims {
             "client" => put(&mut client, "client", text("client", value)?),
             "data" => data.put_plain(value),
             "b64data" => data.put_base64(value),
-            "override" => put(&mut overrides, "override", Overrides::parse("override", value)?),
+            "override" => put(&mut overrides, "override", Overrides::parse("override", value, rules)?),
             _ => Ok(()),
         })?;
         common.check_parties(rules)?;
@@ -190,7 +222,7 @@ impl<'a> Common<'a> {
             expire_at: None,
         };
         let mut issued_at = None;
-        let read = json::members(json, |name, value| match &*name {
+        let read = shallow::members(json, |name, value| match &*name {
             name if name == rules.user_claim => put(&mut common.user, rules.user_claim.clone(), value),
             "iss" => put(&mut common.issuer, "iss", value),
             "aud" => put(&mut common.audience, "aud", value),
@@ -223,30 +255,34 @@ impl<'a> Common<'a> {
     }
 
     fn user(&self, rules: &Rules) -> Result<Option<Box<str>>, TokenError> {
-        let Some(json) = self.user else { return Ok(None) };
-        let user = json::text(json).ok_or_else(|| wrong_type(rules.user_claim.clone(), "text"))?;
-        within(rules.user_claim.clone(), user.len(), rules.user_max, "limits.user_max")?;
-        Ok(Some(user.into()))
+        self.user.map(|json| user_id(rules.user_claim.clone(), json, rules)).transpose()
     }
 
     /// When what the token is for ends. An `expire_at` of 0 means never.
     fn end(&self) -> Option<UnixTime> {
         match self.expire_at {
-            Some(at) => (at > UnixTime::default()).then_some(at),
+            Some(at) => ending(Some(at)),
             None => self.validity.expires,
         }
     }
 }
 
+/// The name of a user, in the claim of that name.
+fn user_id(claim: ClaimName, json: &str, rules: &Rules) -> Result<Box<str>, TokenError> {
+    let user = shallow::text(json).ok_or_else(|| wrong_type(claim.clone(), "text"))?;
+    within(claim, user.len(), rules.user_max, "limits.user_max")?;
+    Ok(user.into())
+}
+
 /// Whether `aud`, a text or a list of texts, names an audience.
 fn names_audience(json: &str, audience: &str) -> Result<bool, TokenError> {
-    if let Some(text) = json::text(json) {
+    if let Some(text) = shallow::text(json) {
         return Ok(text == audience);
     }
     let mut is_named = false;
     let expected = "text, or a list of texts";
-    let read = json::items(json, |item| {
-        is_named |= json::text(item).ok_or_else(|| wrong_type("aud", expected))? == audience;
+    let read = shallow::items(json, |item| {
+        is_named |= shallow::text(item).ok_or_else(|| wrong_type("aud", expected))? == audience;
         Ok(())
     });
     match read {

@@ -25,6 +25,11 @@ pub(super) fn numeric_date(claim: &'static str, json: &str) -> Result<UnixTime, 
     Ok(UnixTime::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)))
 }
 
+/// When something ends, by its `expire_at`: 0, or none, means never.
+pub(super) fn ending(expire_at: Option<UnixTime>) -> Option<UnixTime> {
+    expire_at.filter(|at| *at > UnixTime::default())
+}
+
 /// From when until when a token is valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Validity {

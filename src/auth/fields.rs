@@ -7,8 +7,8 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::error::{ClaimName, TokenError};
-use super::json::{self, ReadError};
 use crate::codec::json::checker::too_deep;
+use crate::codec::json::shallow::{self, ReadError};
 use crate::config::Config;
 
 /// Encoders differ in whether they pad; what is meant is the same.
@@ -36,6 +36,9 @@ pub(super) struct Rules {
     pub(super) topic_bytes: usize,
     /// Members of each list of topics, and of `caps`.
     pub(super) topics_max: usize,
+    /// Whether a member that is `null`, or empty base64, is one that is not there, and an override without a value is
+    /// `false`. So backends write answers where a language knows no absent fields. Tokens are read strictly.
+    pub(super) is_lenient: bool,
 }
 
 impl Rules {
@@ -53,7 +56,23 @@ impl Rules {
             json_depth: limits.json_depth,
             topic_bytes: limits.topic_bytes,
             topics_max: limits.topics_per_client,
+            is_lenient: false,
         }
+    }
+
+    /// The members of an object, as [`shallow::members`].
+    pub(super) fn members<'a>(
+        &self,
+        claim: &'static str,
+        json: &'a str,
+        mut each: impl FnMut(Cow<'a, str>, &'a str) -> Result<(), TokenError>,
+    ) -> Result<(), TokenError> {
+        let is_absent =
+            |name: &str, value: &str| value == "null" || (value == "\"\"" && name.starts_with("b64"));
+        let read = shallow::members(json, |name, value| {
+            if self.is_lenient && is_absent(&name, value) { Ok(()) } else { each(name, value) }
+        });
+        of_type(read, claim, "an object")
     }
 
     /// The error for more than `topics_max` members.
@@ -68,6 +87,18 @@ impl Rules {
     }
 }
 
+/// What answers of backends may say of clients, by the configuration: as much as tokens.
+#[derive(Clone, Debug)]
+pub struct AnswerRules(pub(super) Rules);
+
+impl AnswerRules {
+    /// By `limits`.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self(Rules { is_lenient: true, ..Rules::new(config) })
+    }
+}
+
 /// A claim that may be there once.
 pub(super) fn put<T>(slot: &mut Option<T>, claim: impl Into<ClaimName>, value: T) -> Result<(), TokenError> {
     match slot.replace(value) {
@@ -78,25 +109,16 @@ pub(super) fn put<T>(slot: &mut Option<T>, claim: impl Into<ClaimName>, value: T
 
 /// A text.
 pub(super) fn text<'a>(claim: &'static str, json: &'a str) -> Result<Cow<'a, str>, TokenError> {
-    json::text(json).ok_or_else(|| wrong_type(claim, "text"))
+    shallow::text(json).ok_or_else(|| wrong_type(claim, "text"))
 }
 
-/// The members of an object, as [`json::members`].
-pub(super) fn members<'a>(
-    claim: &'static str,
-    json: &'a str,
-    each: impl FnMut(Cow<'a, str>, &'a str) -> Result<(), TokenError>,
-) -> Result<(), TokenError> {
-    of_type(json::members(json, each), claim, "an object")
-}
-
-/// The items of a list, as [`json::items`].
+/// The items of a list, as [`shallow::items`].
 pub(super) fn items<'a>(
     claim: &'static str,
     json: &'a str,
     each: impl FnMut(&'a str) -> Result<(), TokenError>,
 ) -> Result<(), TokenError> {
-    of_type(json::items(json, each), claim, "a list")
+    of_type(shallow::items(json, each), claim, "a list")
 }
 
 fn of_type(
@@ -164,7 +186,7 @@ impl<'a> Payload<'a> {
 fn from_base64(claim: &'static str, json: &str) -> Result<String, TokenError> {
     let encoded = text(claim, json)?;
     let bytes = BASE64.decode(&*encoded).map_err(|_| TokenError::NotBase64(claim.into()))?;
-    let text = String::from_utf8(bytes).ok().filter(|text| json::is_json(text));
+    let text = String::from_utf8(bytes).ok().filter(|text| shallow::is_json(text));
     text.ok_or_else(|| TokenError::HoldsNoJson(claim.into()))
 }
 

@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
-use super::json::{self, ReadError};
 use super::key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError, PassedOver};
 use super::public_key::{NamedKey, PublicKey};
+use crate::codec::json::shallow::{self, ReadError};
 
 /// The keys of a set that can verify tokens, and what to tell about others.
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub(super) fn read(json: &[u8]) -> Result<Found, KeyError> {
     }
     let text = std::str::from_utf8(json).map_err(|_| KeyError::NoKeySet)?;
     let mut list = None;
-    no_key_set(json::members(text, |name, value| {
+    no_key_set(shallow::members(text, |name, value| {
         if name == "keys" && list.replace(value).is_some() {
             return Err(KeyError::NoKeySet);
         }
@@ -33,7 +33,7 @@ pub(super) fn read(json: &[u8]) -> Result<Found, KeyError> {
     }))?;
     let mut found = Found::default();
     let mut number = 0;
-    no_key_set(json::items(list.ok_or(KeyError::NoKeySet)?, |item| {
+    no_key_set(shallow::items(list.ok_or(KeyError::NoKeySet)?, |item| {
         number += 1;
         found.add(Jwk::parse(item, number).and_then(|jwk| jwk.key(number)))
     }))?;
@@ -79,7 +79,7 @@ struct Jwk<'a> {
 impl<'a> Jwk<'a> {
     fn parse(json: &'a str, number: usize) -> Result<Self, KeyError> {
         let mut jwk = Self::default();
-        let read = json::members(json, |name, value| {
+        let read = shallow::members(json, |name, value| {
             let (parameter, slot) = match &*name {
                 "kty" => ("kty", &mut jwk.kind),
                 "kid" => ("kid", &mut jwk.id),
@@ -96,7 +96,7 @@ impl<'a> Jwk<'a> {
                 }
                 _ => return Ok(()),
             };
-            *slot = Some(json::text(value).ok_or(KeyError::Parameter { number, parameter })?);
+            *slot = Some(shallow::text(value).ok_or(KeyError::Parameter { number, parameter })?);
             Ok(())
         });
         read.map(|()| jwk).map_err(|error| match error {
@@ -119,8 +119,8 @@ impl<'a> Jwk<'a> {
     fn is_for_signatures(&self) -> bool {
         let verifies = |operations: &str| {
             let mut found = false;
-            let read = json::items(operations, |item| {
-                found |= json::text(item).as_deref() == Some("verify");
+            let read = shallow::items(operations, |item| {
+                found |= shallow::text(item).as_deref() == Some("verify");
                 Ok::<_, ()>(())
             });
             read.is_ok() && found

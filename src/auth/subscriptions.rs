@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::date::{ending, numeric_date};
 use super::error::TokenError;
-use super::fields::{self, Payload, Rules, put, wrong_type};
-use super::json;
+use super::fields::{self, AnswerRules, Payload, Rules, put, wrong_type};
 use crate::base::clock::UnixTime;
+use crate::codec::json::shallow;
 
 /// A subscription that the server makes for the client, because its token says so.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +33,28 @@ pub struct SubscriptionTerms {
     pub expires: Option<UnixTime>,
     /// What is different from the namespace's options.
     pub overrides: Overrides,
+}
+
+impl SubscriptionTerms {
+    /// What a backend says about a subscription, from the JSON object in its answer: `info` or `b64info`, `expire_at` and
+    /// `override`. What the subscriber is told is not among it. A member that is `null` is one that is not there.
+    ///
+    /// # Errors
+    /// What is wrong with it. The error holds no value.
+    pub fn answered(json: &str, rules: &AnswerRules) -> Result<Self, TokenError> {
+        let rules = &rules.0;
+        let (mut expire_at, mut overrides) = (None, None);
+        let mut info = Payload::named("info", "b64info");
+        rules.members("result", json, |name, value| match &*name {
+            "info" => info.put_plain(value),
+            "b64info" => info.put_base64(value),
+            "expire_at" => put(&mut expire_at, "expire_at", numeric_date("expire_at", value)?),
+            "override" => put(&mut overrides, "override", Overrides::parse("override", value, rules)?),
+            _ => Ok(()),
+        })?;
+        let overrides = overrides.unwrap_or_default();
+        Ok(Self { info: info.read(rules)?, data: None, expires: ending(expire_at), overrides })
+    }
 }
 
 impl fmt::Debug for SubscriptionTerms {
@@ -63,9 +86,9 @@ pub struct Overrides {
 
 impl Overrides {
     /// Reads an object such as `{"presence":{"value":true}}`.
-    pub(super) fn parse(claim: &'static str, json: &str) -> Result<Self, TokenError> {
+    pub(super) fn parse(claim: &'static str, json: &str, rules: &Rules) -> Result<Self, TokenError> {
         let mut overrides = Self::default();
-        fields::members(claim, json, |name, value| {
+        rules.members(claim, json, |name, value| {
             let slot = match &*name {
                 "presence" => &mut overrides.presence,
                 "join_leave" => &mut overrides.join_leave,
@@ -74,24 +97,25 @@ impl Overrides {
                 "force_recovery" => &mut overrides.force_recovery,
                 _ => return Ok(()),
             };
-            put(slot, claim, override_value(claim, value)?)
+            put(slot, claim, override_value(claim, value, rules)?)
         })?;
         Ok(overrides)
     }
 }
 
-fn override_value(claim: &'static str, json: &str) -> Result<bool, TokenError> {
+fn override_value(claim: &'static str, json: &str, rules: &Rules) -> Result<bool, TokenError> {
     let expected = "objects such as {\"value\":true}";
     let mut found = None;
-    let read = json::members(json, |name, value| {
+    let read = shallow::members(json, |name, value| {
         if name != "value" {
             return Ok(());
         }
-        put(&mut found, claim, json::truth(value).ok_or_else(|| wrong_type(claim, expected))?)
+        put(&mut found, claim, shallow::truth(value).ok_or_else(|| wrong_type(claim, expected))?)
     });
     match (read, found) {
-        (Err(json::ReadError::Member(error)), _) => Err(error),
+        (Err(shallow::ReadError::Member(error)), _) => Err(error),
         (Ok(()), Some(value)) => Ok(value),
+        (Ok(()), None) if rules.is_lenient => Ok(false),
         _ => Err(wrong_type(claim, expected)),
     }
 }
@@ -124,7 +148,7 @@ fn plain() -> ServerSubscription {
 fn add_channels(list: &str, rules: &Rules, topics: &mut Topics) -> Result<(), TokenError> {
     let claim = "channels";
     fields::items(claim, list, |item| {
-        let topic = json::text(item).ok_or_else(|| wrong_type(claim, "a list of texts"))?;
+        let topic = shallow::text(item).ok_or_else(|| wrong_type(claim, "a list of texts"))?;
         rules.topic(claim, &topic)?;
         topics.insert(topic.into(), None);
         if topics.len() > rules.topics_max { Err(rules.too_many(claim)) } else { Ok(()) }
@@ -133,7 +157,7 @@ fn add_channels(list: &str, rules: &Rules, topics: &mut Topics) -> Result<(), To
 
 fn add_subs(table: &str, rules: &Rules, topics: &mut Topics) -> Result<(), TokenError> {
     let claim = "subs";
-    fields::members(claim, table, |topic, options| {
+    rules.members(claim, table, |topic, options| {
         rules.topic(claim, &topic)?;
         let options = options_of(options, rules)?;
         if topics.insert(topic.into(), Some(options)).flatten().is_some() {
@@ -147,14 +171,14 @@ fn options_of(json: &str, rules: &Rules) -> Result<ServerSubscription, TokenErro
     let mut info = Payload::named("subs.*.info", "subs.*.b64info");
     let mut data = Payload::named("subs.*.data", "subs.*.b64data");
     let mut overrides = None;
-    fields::members("subs.*", json, |name, value| match &*name {
+    rules.members("subs.*", json, |name, value| match &*name {
         "info" => info.put_plain(value),
         "b64info" => info.put_base64(value),
         "data" => data.put_plain(value),
         "b64data" => data.put_base64(value),
         "override" => {
             let claim = "subs.*.override";
-            put(&mut overrides, claim, Overrides::parse(claim, value)?)
+            put(&mut overrides, claim, Overrides::parse(claim, value, rules)?)
         }
         _ => Ok(()),
     })?;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
 use super::error::{Part, TokenError};
-use super::json;
+use crate::codec::json::shallow;
 
 /// A token that was taken apart. Nothing of it is to be believed yet.
 pub(super) struct Token<'a> {
@@ -48,16 +48,16 @@ impl<'a> Token<'a> {
 impl Header {
     fn parse(text: &str) -> Result<Self, TokenError> {
         let (mut algorithm, mut key_id) = (None, None);
-        let read = json::members(text, |name, value| {
+        let read = shallow::members(text, |name, value| {
             match &*name {
                 "alg" if algorithm.is_some() => return Err(TokenError::Twice("alg".into())),
                 "alg" => {
-                    let name = json::text(value).ok_or(TokenError::NoAlgorithm)?;
+                    let name = shallow::text(value).ok_or(TokenError::NoAlgorithm)?;
                     algorithm = Some(Algorithm::named(&name).ok_or(TokenError::UnknownAlgorithm)?);
                 }
                 "kid" if key_id.is_some() => return Err(TokenError::Twice("kid".into())),
                 "kid" => {
-                    key_id = Some(json::text(value).map(Cow::into_owned).ok_or(TokenError::KeyId)?.into());
+                    key_id = Some(shallow::text(value).map(Cow::into_owned).ok_or(TokenError::KeyId)?.into());
                 }
                 "crit" => return Err(TokenError::Critical),
                 _ => {}
@@ -65,8 +65,8 @@ impl Header {
             Ok(())
         });
         read.map_err(|error| match error {
-            json::ReadError::Type => TokenError::NotJson(Part::Header),
-            json::ReadError::Member(error) => error,
+            shallow::ReadError::Type => TokenError::NotJson(Part::Header),
+            shallow::ReadError::Member(error) => error,
         })?;
         Ok(Self { algorithm: algorithm.ok_or(TokenError::NoAlgorithm)?, key_id })
     }

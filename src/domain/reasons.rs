@@ -121,7 +121,7 @@ impl CloseReason {
     }
 }
 
-/// How an operator closes a client.
+/// How an operator or a backend closes a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closing {
     /// With one of the protocol's reasons.
@@ -134,6 +134,41 @@ pub enum Closing {
         /// At most [`CLOSE_TEXT_BYTES`].
         text: Box<str>,
     },
+}
+
+/// Why an application may not close a client so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClosingError {
+    /// The code is for nobody, or for WebSocket itself.
+    #[error("its code may not be sent: from 3000 to 4999")]
+    Code(u32),
+    /// The text is too long.
+    #[error("its text has {0} bytes: a close frame has room for {CLOSE_TEXT_BYTES}")]
+    Text(usize),
+}
+
+impl Closing {
+    /// As an application wants it: with the protocol's reason of that code if the text is its own, or empty, and else with
+    /// the code and the text as they are.
+    ///
+    /// # Errors
+    /// The client could not be told so.
+    pub fn with(code: u32, text: &str) -> Result<Self, ClosingError> {
+        let allowed = u16::try_from(code).ok().filter(|code| (3000..=4999).contains(code));
+        let code = allowed.ok_or(ClosingError::Code(code))?;
+        let of_ours = |known: &CloseReason| {
+            *known != CloseReason::Application
+                && known.code() == code
+                && (text.is_empty() || text == known.text())
+        };
+        if let Some(known) = CloseReason::ALL.into_iter().find(of_ours) {
+            return Ok(Self::Known(known));
+        }
+        if text.len() > CLOSE_TEXT_BYTES {
+            return Err(ClosingError::Text(text.len()));
+        }
+        Ok(Self::Application { code, text: text.into() })
+    }
 }
 
 /// Bytes that the text of a close frame may have (RFC 6455, section 5.5, less the code).

@@ -5,5 +5,6 @@ pub mod client_info;
 pub mod read;
 #[cfg(test)]
 mod round_trip;
+pub mod shallow;
 pub mod text;
 pub mod write;

@@ -8,7 +8,7 @@ use crate::control::envelope::{Fault, Outcome, done};
 use crate::control::state::AppState;
 use crate::domain::client_id::{ClientId, IdError};
 use crate::domain::mail::{ClientKey, Request, ShardId};
-use crate::domain::reasons::{CLOSE_TEXT_BYTES, CloseReason, Closing};
+use crate::domain::reasons::{CLOSE_TEXT_BYTES, CloseReason, Closing, ClosingError};
 
 use super::others::Others;
 
@@ -107,27 +107,15 @@ fn closing(wanted: CloseParams) -> Result<Closing, Fault> {
     if code == 0 && reason.is_empty() {
         return Ok(Closing::Known(CloseReason::ForceDisconnect));
     }
-    if !(3000..=4999).contains(&code) {
-        return Err(Fault::bad(format_args!(
+    Closing::with(code.into(), &reason).map_err(|error| match error {
+        ClosingError::Code(code) => Fault::bad(format_args!(
             "`disconnect.code` {code} may not be sent: from 3000 to 4999; clients stay away on 3500 to 3999 and 4500 \
              to 4999, and come back on the others"
-        )));
-    }
-    let of_ours = |known: &CloseReason| {
-        *known != CloseReason::Application
-            && known.code() == code
-            && (reason.is_empty() || reason == known.text())
-    };
-    if let Some(known) = CloseReason::ALL.into_iter().find(of_ours) {
-        return Ok(Closing::Known(known));
-    }
-    if reason.len() > CLOSE_TEXT_BYTES {
-        return Err(Fault::bad(format_args!(
-            "`disconnect.reason` has {} bytes: a close frame has room for {CLOSE_TEXT_BYTES}",
-            reason.len()
-        )));
-    }
-    Ok(Closing::Application { code, text: reason.into() })
+        )),
+        ClosingError::Text(bytes) => Fault::bad(format_args!(
+            "`disconnect.reason` has {bytes} bytes: a close frame has room for {CLOSE_TEXT_BYTES}"
+        )),
+    })
 }
 
 #[cfg(test)]

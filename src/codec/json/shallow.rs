@@ -1,5 +1,5 @@
 //! Reads JSON strictly, one level at a time. Values stay text until somebody knows what they must be, so that an error
-//! names the claim, and values that nobody asks for cost one pass and no memory.
+//! names the member, and values that nobody asks for cost one pass and no memory.
 //!
 //! serde_json skips values without recursion: nesting costs no stack, however deep it is.
 
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 /// Why a value could not be read.
 #[derive(Debug)]
-pub(super) enum ReadError<E> {
+pub enum ReadError<E> {
     /// It is of another type, or no JSON.
     Type,
     /// What the receiver of a member said of it.
@@ -20,7 +20,10 @@ pub(super) enum ReadError<E> {
 }
 
 /// Hands each member of an object to `each`, in their order: the name, and the value as JSON text.
-pub(super) fn members<'a, E>(
+///
+/// # Errors
+/// The text is no object, or the first error of `each`, after which no more members are handed over.
+pub fn members<'a, E>(
     object: &'a str,
     each: impl FnMut(Cow<'a, str>, &'a str) -> Result<(), E>,
 ) -> Result<(), ReadError<E>> {
@@ -32,10 +35,10 @@ pub(super) fn members<'a, E>(
 }
 
 /// Hands each item of a list to `each`, in their order, as JSON text.
-pub(super) fn items<'a, E>(
-    list: &'a str,
-    each: impl FnMut(&'a str) -> Result<(), E>,
-) -> Result<(), ReadError<E>> {
+///
+/// # Errors
+/// The text is no list, or the first error of `each`, after which no more items are handed over.
+pub fn items<'a, E>(list: &'a str, each: impl FnMut(&'a str) -> Result<(), E>) -> Result<(), ReadError<E>> {
     let mut error = None;
     let mut deserializer = serde_json::Deserializer::from_str(list);
     let read =
@@ -51,13 +54,15 @@ fn outcome<E>(read: serde_json::Result<()>, error: Option<E>) -> Result<(), Read
     }
 }
 
-/// A text, borrowed where it has no escapes.
-pub(super) fn text(json: &str) -> Option<Cow<'_, str>> {
+/// A text, borrowed where it has no escapes. `None`: the value is something else.
+#[must_use]
+pub fn text(json: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str(json).ok().map(|Text(text)| text)
 }
 
-/// A truth value.
-pub(super) fn truth(json: &str) -> Option<bool> {
+/// A truth value. `None`: the value is something else.
+#[must_use]
+pub fn truth(json: &str) -> Option<bool> {
     match json {
         "true" => Some(true),
         "false" => Some(false),
@@ -66,7 +71,8 @@ pub(super) fn truth(json: &str) -> Option<bool> {
 }
 
 /// Whether a text is one JSON value.
-pub(super) fn is_json(text: &str) -> bool {
+#[must_use]
+pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 

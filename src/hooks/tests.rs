@@ -1,0 +1,4 @@
+//! What backends are sent, and every way in which their answers can be wrong.
+
+mod answers;
+mod requests;
