@@ -70,7 +70,7 @@ impl Broker {
             Request::Detach { shard, topic: slot, variant, name } => {
                 self.detach(&name, Attachment { shard, variant, slot });
             }
-            Request::Publish(publish) => self.publish(publish),
+            Request::Publish(publish) => self.publish(*publish),
             Request::Ask { question, budget } => self.answer_question(question, budget),
             Request::ReadHistory { topic, range, reply_to } => {
                 reply_to.send(self.history_page(&topic, &range))

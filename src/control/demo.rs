@@ -65,7 +65,7 @@ async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Resul
         info: None,
         skips_history: false,
     };
-    requests.send(Request::Publish(publish)).map_err(|_| ErrorCode::TooManyRequests)?;
+    requests.send(Request::Publish(Box::new(publish))).map_err(|_| ErrorCode::TooManyRequests)?;
     answer.await.map_or(Err(ErrorCode::Internal), |outcome| outcome.map(drop).map_err(|fault| fault.code))
 }
 

@@ -249,7 +249,7 @@ pub enum Request {
         name: TopicName,
     },
     /// A client or an operator publishes.
-    Publish(Publish),
+    Publish(Box<Publish>),
     /// A client asks for something.
     Ask {
         /// For what.
@@ -340,12 +340,12 @@ mod tests {
             info,
             skips_history: false,
         };
-        assert_eq!(Request::Publish(publish(None)).weight(), 5);
+        assert_eq!(Request::Publish(Box::new(publish(None))).weight(), 5);
         let conn_info = (*b"[]").into();
         let info =
             ClientInfo { user: "ann".into(), client: "c-1".into(), conn_info, ..ClientInfo::default() };
         let weight = 5 + 3 + 3 + 2 + size_of::<ClientInfo>();
-        assert_eq!(Request::Publish(publish(Some(Arc::new(info)))).weight(), weight);
+        assert_eq!(Request::Publish(Box::new(publish(Some(Arc::new(info))))).weight(), weight);
     }
 
     /// A mailbox allocates all of its places at once, whatever comes.

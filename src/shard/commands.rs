@@ -263,7 +263,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let (topics, data) = ([topic.into()].into(), data.into());
         let publish = Publish { reply_to, topics, data, id: None, key: None, info, skips_history: false };
         let weight = publish.weight();
-        if !self.broker.requests.send(Request::Publish(publish)) {
+        if !self.broker.requests.send(Request::Publish(Box::new(publish))) {
             return self.wait_for_room(slot);
         }
         let pending = Pending::Publish(u32::try_from(weight).unwrap_or(u32::MAX));

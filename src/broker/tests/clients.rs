@@ -22,7 +22,7 @@ impl Harness {
         let (reply_to, answer) = ReplyTo::control();
         let (topics, data) = ([topic.into()].into(), data.as_bytes().into());
         let info = info.cloned();
-        self.ask(Request::Publish(Publish {
+        self.ask(Request::Publish(Box::new(Publish {
             reply_to,
             topics,
             data,
@@ -30,7 +30,7 @@ impl Harness {
             key: None,
             info,
             skips_history: false,
-        }));
+        })));
         answer
     }
 

@@ -87,7 +87,7 @@ impl Harness {
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
         let data = data.as_bytes().into();
         let (id, key) = (id.map(Box::from), key.map(Box::from));
-        self.ask(Request::Publish(Publish {
+        self.ask(Request::Publish(Box::new(Publish {
             reply_to,
             topics,
             data,
@@ -95,7 +95,7 @@ impl Harness {
             key,
             info: None,
             skips_history: false,
-        }));
+        })));
         answer
     }
 

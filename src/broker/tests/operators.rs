@@ -46,7 +46,7 @@ fn what_comes_during_the_stop_is_refused() {
         let (topics, data) = (["a".into()].into(), (*b"1").into());
         let publish =
             Publish { reply_to, topics, data, id: None, key: None, info: None, skips_history: false };
-        operators.push(Request::Publish(publish)).unwrap();
+        operators.push(Request::Publish(Box::new(publish))).unwrap();
         answer
     };
     let answers: Vec<_> = (0..WAITING).map(publish).collect();
@@ -65,7 +65,7 @@ fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
     let command = CommandKey { client, id: 9 };
     let reply_to = ReplyTo::Client(ReplyAddress { shard: 1, command, codec: Codec::Json });
     let (topics, data) = (["a".into()].into(), (*b"1").into());
-    harness.ask(Request::Publish(Publish {
+    harness.ask(Request::Publish(Box::new(Publish {
         reply_to,
         topics,
         data,
@@ -73,7 +73,7 @@ fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
         key: None,
         info: None,
         skips_history: false,
-    }));
+    })));
     let mail = harness.mail(1);
     assert!(
         matches!(&mail, Mail::Answer { to, answer: Answer::Published, .. } if to.command == command),

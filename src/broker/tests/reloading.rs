@@ -91,7 +91,7 @@ fn subscribers_of_a_removed_namespace_receive_what_is_published() {
         skips_history: false,
     };
     // Both are mostly taken in one turn, and the publication in the next.
-    for request in [Request::Publish(publish), Request::Reload(removed)] {
+    for request in [Request::Publish(Box::new(publish)), Request::Reload(removed)] {
         assert!(harness.requests.operators.push(request).is_ok());
     }
     harness.requests.operators.notify();

@@ -25,7 +25,7 @@ impl Harness {
         let (reply_to, answer) = ReplyTo::control();
         let (topics, data) = ([TOPIC.into()].into(), data.as_bytes().into());
         let publish = Publish { reply_to, topics, data, id: None, key: None, info: None, skips_history };
-        self.ask(Request::Publish(publish));
+        self.ask(Request::Publish(Box::new(publish)));
         let numbered = answer.blocking_recv().unwrap().unwrap();
         numbered.into_iter().map(|(_, position)| position.offset).collect()
     }

@@ -200,7 +200,8 @@ impl<'a> Single<'a> {
         let Self { topic, checked: Checked { data, key, skips_history }, id } = self;
         let data = data.get().as_bytes().into();
         let topics = [topic].into();
-        Request::Publish(Publish { reply_to, topics, data, id, key, info: None, skips_history })
+        let publish = Publish { reply_to, topics, data, id, key, info: None, skips_history };
+        Request::Publish(Box::new(publish))
     }
 }
 
@@ -336,7 +337,8 @@ async fn hand_in(
     let publish = || {
         let data = checked.data.get().as_bytes().into();
         let (topics, key, skips_history) = (topics.into(), checked.key.clone(), checked.skips_history);
-        Request::Publish(Publish { reply_to, topics, data, id, key, info: None, skips_history })
+        let publish = Publish { reply_to, topics, data, id, key, info: None, skips_history };
+        Request::Publish(Box::new(publish))
     };
     state.post_before(deadline, publish).await?;
     confirmed_before(state, deadline, answer).await

@@ -113,7 +113,7 @@ impl BrokerThread {
             info: None,
             skips_history: false,
         };
-        self.requests.send(Request::Publish(publish)).expect("room");
+        self.requests.send(Request::Publish(Box::new(publish))).expect("room");
         answer
     }
 
