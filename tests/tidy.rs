@@ -64,7 +64,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("session", &["auth", "base", "domain", "codec::command", "codec::reply", "config"]),
     ("shard", &["auth", "base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
     ("net", &["base", "domain", "shard", "stats", "transport"]),
-    ("broker", &["base", "domain", "codec", "transport::websocket", "config", "stats"]),
+    ("broker", &["base", "domain", "codec", "hooks", "transport::websocket", "config", "stats"]),
     (
         "control",
         &[

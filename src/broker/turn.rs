@@ -247,6 +247,7 @@ impl Broker {
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
             Event::Connected { has_missed } => self.connected(has_missed),
+            Event::Called { .. } | Event::Unclaimed => {}
             Event::NotConnected { refusal } => self.stats.not_connected(refusal),
             Event::Lost => self.lost(),
         }

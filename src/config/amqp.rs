@@ -123,6 +123,12 @@ impl Amqp {
     pub fn reads_stream(&self) -> bool {
         self.source == Source::Stream && !self.url.is_empty()
     }
+
+    /// The topic exchange for calls to backends: `amqp.exchange`, and `.rpc`.
+    #[must_use]
+    pub fn calls_exchange(&self) -> String {
+        format!("{}.rpc", self.exchange)
+    }
 }
 
 /// When a message is acknowledged to RabbitMQ.

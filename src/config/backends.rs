@@ -152,6 +152,12 @@ impl Config {
         self.backends.get(name).or_else(|| (name == AMQP_BACKEND).then(|| &*AMQP))
     }
 
+    /// Whether any call goes to the backend that is reached through RabbitMQ.
+    #[must_use]
+    pub fn uses_amqp_backend(&self) -> bool {
+        self.named_backends().iter().any(|(_, name)| *name == AMQP_BACKEND)
+    }
+
     /// Each key that names a backend, with that name.
     pub(super) fn named_backends(&self) -> Vec<(String, &str)> {
         let hooks = [("hooks.connect", &self.hooks.connect), ("hooks.refresh", &self.hooks.refresh)];

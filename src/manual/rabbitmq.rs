@@ -40,6 +40,9 @@
 //! | `source = "queue"`, a queue of the engine's own | `^amq\.gen.*` | `^(amq\.gen.*\|amq\.default\|fanfare\|fanfare\.dead)$` | `^(fanfare\|amq\.gen.*)$` |
 //! | `source = "queue"`, `queue = "orders"` | `^$` | `^fanfare(\.dead)?$` | `^orders$` |
 //!
+//! Where the backend `amqp` is asked, the engine must also be allowed to write to the exchange `fanfare.rpc`. Replies need no
+//! right.
+//!
 //! An engine opens two connections. A limit on connections of a virtual host or of a user must leave room for
 //! them. `fanfare check --connect` connects to RabbitMQ and prints what an engine would declare there.
 //!

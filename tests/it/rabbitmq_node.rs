@@ -67,7 +67,9 @@ fn user(vhost: &str, rights: [&str; 3]) -> String {
 fn an_engine_needs_no_more_rights_than_the_manual_says() {
     let own = "[amqp]\nsource = \"queue\"\n";
     let named = "[amqp]\nsource = \"queue\"\nqueue = \"orders\"\nqueue_delay = \"0s\"\n";
+    let calls = "[rpc.methods]\n\"*\" = \"amqp\"\n";
     for (vhost, config, rights) in [
+        ("least_calls", calls, ["^$", r"^(fanfare|fanfare\.dead|fanfare\.rpc|amq\.default)$", "^fanfare$"]),
         ("least_stream", "", ["^$", r"^(fanfare|fanfare\.dead|amq\.default)$", "^fanfare$"]),
         (
             "least_own",
@@ -79,7 +81,7 @@ fn an_engine_needs_no_more_rights_than_the_manual_says() {
         let administrator = RabbitNode::shared().new_vhost(vhost);
         // Whoever may declare has declared what the user may not.
         let with_named = config == named;
-        let declaring = Engine::consuming(&administrator, "");
+        let declaring = Engine::consuming(&administrator, if config == calls { calls } else { "" });
         declaring.stop();
         let publisher = Publisher::connect(&administrator);
         if with_named {

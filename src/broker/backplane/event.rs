@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::UnixTime;
+use crate::domain::call::CallFault;
 use crate::domain::client_info::ClientInfo;
 use crate::domain::mail::{PublishOutcome, PublishReply, TopicName};
 use crate::domain::position::Epoch;
@@ -157,6 +158,15 @@ pub(in crate::broker) enum Event {
         /// What a RabbitMQ that answers objects to; none while all are away.
         refusal: Option<Box<str>>,
     },
+    /// A call is over: its answer, or why there is none. Exactly one comes for each. Without an answer to wait for, it is
+    /// empty, and RabbitMQ has taken the message.
+    #[expect(dead_code, reason = "the broker thread sends no calls yet")]
+    Called {
+        number: u64,
+        outcome: Result<Vec<u8>, CallFault>,
+    },
+    /// An answer came to no call that waits for one: it is late, or the second one.
+    Unclaimed,
     /// No messages come or go, and no tag is valid any more. What was not acknowledged may come again, with other tags.
     Lost,
 }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::base::clock::UnixTime;
 use crate::config::Config;
+use crate::domain::call::CallFault;
 use crate::domain::mail::{Numbered, Publish};
 use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
@@ -111,6 +112,12 @@ impl Memory {
         self.shares.add(sender, publish.weight());
         self.waiting.push_back(Waiting { deadline, published: UnixTime::now(), publish });
         Ok(())
+    }
+
+    /// There is nobody whom a call could go to. The configuration names no such backend without a RabbitMQ.
+    pub(in crate::broker) fn call(&mut self, number: u64) {
+        let outcome = Err(CallFault::Unreachable("there is no RabbitMQ".into()));
+        self.events.push_back(Event::Called { number, outcome });
     }
 
     /// The message that was taken last is at this position in the history of one of its topics: its publisher is told.

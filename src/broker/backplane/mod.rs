@@ -4,9 +4,12 @@ pub(in crate::broker) mod event;
 pub(in crate::broker) mod memory;
 pub(in crate::broker) mod rabbit;
 
+use std::time::Duration;
+
 use crate::domain::mail::{Publish, PublishReply, TopicName};
 use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
+use crate::hooks::AmqpRequest;
 
 use crate::broker::payload::Undeliverable;
 use event::{Coming, Event, Message, Removal, StreamPlace};
@@ -78,6 +81,32 @@ impl Backplane {
         match self {
             Self::Memory(_) => Err((reply_to, Removal::Here)),
             Self::Rabbit(rabbit) => rabbit.remove_history(topic, reply_to),
+        }
+    }
+
+    /// Whether calls to backends can be sent now.
+    #[expect(dead_code, reason = "the broker thread sends no calls yet")]
+    pub(in crate::broker) fn takes_calls(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Rabbit(rabbit) => rabbit.takes_calls(),
+        }
+    }
+
+    /// Sends a call to a backend. [`Event::Called`] tells what becomes of it, when `limit` has passed at the latest. An answer
+    /// of more than `answer_bytes` is none.
+    #[expect(dead_code, reason = "the broker thread sends no calls yet")]
+    pub(in crate::broker) fn call(
+        &mut self,
+        number: u64,
+        request: AmqpRequest,
+        limit: Duration,
+        wants_answer: bool,
+        answer_bytes: usize,
+    ) {
+        match self {
+            Self::Memory(memory) => memory.call(number),
+            Self::Rabbit(rabbit) => rabbit.call(number, request, limit, wants_answer.then_some(answer_bytes)),
         }
     }
 

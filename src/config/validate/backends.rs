@@ -19,8 +19,6 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
 const CONCURRENCY_MAX: usize = 65_535;
 /// An answer with an error and its text must fit in.
 const ANSWER_BYTES_MIN: usize = 1 << 10;
-/// What the exchange for calls is called: the name of `amqp.exchange`, and this.
-const EXCHANGE_SUFFIX: &str = ".rpc";
 /// What the routing key of a client's request begins with.
 const KEY_PREFIX: &str = "rpc.";
 
@@ -169,9 +167,7 @@ fn statuses(findings: &mut Findings, name: &str, rules: &[StatusRule]) {
 
 /// Checks that each backend that a key names exists, and can be reached.
 fn named(findings: &mut Findings, config: &Config) {
-    let mut uses_amqp = false;
     for (key, name) in config.named_backends() {
-        uses_amqp |= name == AMQP_BACKEND;
         if config.backend(name).is_none() {
             let known = config.backends.keys().map(String::as_str).chain([AMQP_BACKEND]);
             let nearest = most_similar(known, name).map(str::to_owned);
@@ -180,13 +176,13 @@ fn named(findings: &mut Findings, config: &Config) {
             findings.add(UnusableKind::BackendWithoutRabbit { key });
         }
     }
-    if uses_amqp {
+    if config.uses_amqp_backend() {
         exchange(findings, &config.amqp);
     }
 }
 
 fn exchange(findings: &mut Findings, amqp: &Amqp) {
-    let name = format!("{}{EXCHANGE_SUFFIX}", amqp.exchange);
+    let name = amqp.calls_exchange();
     findings.require(name.len() <= AMQP_NAME_BYTES_MAX || amqp.exchange.len() > AMQP_NAME_BYTES_MAX, || {
         UnusableKind::LongName { key: "amqp.exchange", name, most: AMQP_NAME_BYTES_MAX }
     });

@@ -8,7 +8,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use tokio::time::timeout;
 
-use crate::config::{Amqp, AmqpUrl, Config, Source};
+use crate::config::{AmqpUrl, Config, Source};
 
 use super::address::Address;
 use super::connect::connect;
@@ -47,14 +47,15 @@ pub fn inspect(config: &Config) -> std::io::Result<Vec<Inspection>> {
     let look = |url: &AmqpUrl| {
         let found = runtime.block_on(async {
             let late = |_| Err(FaultKind::InspectionLate.into());
-            timeout(LIMIT, look_at(url, &config.amqp)).await.unwrap_or_else(late)
+            timeout(LIMIT, look_at(url, config)).await.unwrap_or_else(late)
         });
         Inspection { node: url.public(), found }
     };
     Ok(config.amqp.url.iter().map(look).collect())
 }
 
-async fn look_at(url: &AmqpUrl, amqp: &Amqp) -> Result<Vec<String>, RabbitMqFault> {
+async fn look_at(url: &AmqpUrl, config: &Config) -> Result<Vec<String>, RabbitMqFault> {
+    let amqp = &config.amqp;
     let address = &Address::parse(url)?;
     let consuming = wrong_peer::unless_http(address, connect(address, "fanfare: looks", false)).await?;
     let publishing = connect(address, "fanfare: looks", false).await?;
@@ -68,6 +69,9 @@ async fn look_at(url: &AmqpUrl, amqp: &Amqp) -> Result<Vec<String>, RabbitMqFaul
         }
         Source::Queue => look.named_queue().await?,
     });
+    if config.uses_amqp_backend() {
+        found.push(look.calls_exchange().await?);
+    }
     found.push(NOT_TRIED.to_owned());
     for connection in [consuming, publishing] {
         // It is done with.
@@ -91,6 +95,15 @@ impl Look<'_> {
             return Ok(format!("the topic exchange `{name}` would be declared"));
         }
         Ok(as_it_is(&format!("the exchange `{name}`"), self.0.exchange().await?.as_ref()))
+    }
+
+    async fn calls_exchange(&self) -> Result<String, RabbitMqFault> {
+        let name = &self.0.amqp.calls_exchange();
+        if !self.has_exchange(name).await? {
+            return Ok(format!("the topic exchange `{name}` (calls to backends) would be declared"));
+        }
+        let refusal = self.0.calls_exchange().await?;
+        Ok(as_it_is(&format!("the exchange `{name}` (calls to backends)"), refusal.as_ref()))
     }
 
     async fn dead_letter_exchange(&self) -> Result<String, RabbitMqFault> {

@@ -1,5 +1,6 @@
 //! A link: two connections to RabbitMQ, from their opening to their loss.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,11 +16,13 @@ use tokio::time::timeout;
 
 use crate::base::clock::UnixTime;
 use crate::config::{Bindings, Config};
+use crate::hooks::AmqpRequest;
 
 use super::address::Address;
 use super::attach::{Seek, Start, StreamConsumer};
 use super::binder::{Binder, BinderEvent};
 use super::bindings::Order;
+use super::calls::{CallEvent, Calls};
 use super::connect::connect;
 use super::consumer::{RollingConsumer, Taken};
 use super::fault::{FaultKind, RabbitMqFault, SetupStep};
@@ -52,6 +55,7 @@ pub(super) struct Link {
     publishing_events: Events,
     publishes: Publisher,
     dead_letters: Publisher,
+    calls: Calls,
     /// Whether RabbitMQ takes no publishes at the moment. lapin would keep them.
     is_blocked: bool,
     source: ShortString,
@@ -82,6 +86,8 @@ pub(super) enum Next {
     Opened,
     /// What happened on the channel for bindings.
     Bindings(BinderEvent),
+    /// What happens to calls.
+    Calls(CallEvent),
     /// The queue has dropped messages.
     Overflowed,
     /// The link is of no use any more.
@@ -178,6 +184,7 @@ impl Link {
             consuming,
             consumer: Some(RollingConsumer::new(channel.clone(), queue.clone(), kind, consumer, prefetch)),
             channel,
+            calls: Calls::begin(&publishing, (Arc::clone(config), Arc::clone(address))).await,
             publishing,
             publishes,
             dead_letters,
@@ -221,19 +228,11 @@ impl Link {
                     Some(()) => Next::Overflowed,
                     None => Next::Lost(Loss::WatchEnded),
                 }),
-                delivery = next_again(again) => Some(match delivery {
-                    Ok(delivery) => Next::Again(delivery),
-                    Err(error) => Next::Lost(error.into()),
-                }),
-                delivery = delivered(consumer) => Some(match delivery {
-                    Some(Ok(Taken::Message(delivery))) => Next::Delivered(delivery),
-                    Some(Ok(Taken::Known(tag))) => Next::Known(tag),
-                    Some(Ok(Taken::Missing { before, next })) => {
-                        Next::Lost(Loss::MissingDeliveries { before, next })
-                    }
-                    Some(Err(error)) => Next::Lost(Loss::Consumer(error)),
-                    None => Next::Lost(Loss::ConsumerEnded),
-                }),
+                // As many messages may come as answers of backends, so that they take turns.
+                next = async { select! {
+                    event = self.calls.next() => Next::Calls(event),
+                    next = delivered(consumer, again) => next,
+                } } => Some(next),
             };
             if let Some(next) = next {
                 return next;
@@ -295,6 +294,27 @@ impl Link {
         self.publisher(traffic).send(number, pending, whether_taken);
     }
 
+    /// Whether RabbitMQ takes no publishes at the moment.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// Whether calls can be sent.
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.is_blocked && self.calls.are_taken()
+    }
+
+    /// Sends a call. [`Next::Calls`] tells what becomes of it.
+    pub(super) fn call(
+        &mut self,
+        number: u64,
+        request: AmqpRequest,
+        limit: Duration,
+        answer_bytes: Option<usize>,
+    ) {
+        self.calls.call(number, request, limit, answer_bytes);
+    }
+
     /// Writes a marker into the stream. Whether it gets there shows when it is read.
     pub(super) fn mark(&mut self, marker: &Marker, settled: Option<u64>) {
         self.publishes.send_marker(markers::publish_of(&self.source, marker, settled, UnixTime::now()));
@@ -335,6 +355,11 @@ impl Link {
         self.consumer = None;
     }
 
+    /// Gives up the calls, for this reason; returns what becomes of each.
+    pub(super) fn abandon_calls(&mut self, reason: &Loss) -> VecDeque<CallEvent> {
+        self.calls.abandon(&reason.to_string())
+    }
+
     /// Gives up both connections; returns what is left of both channels for publishes.
     pub(super) fn abandon(&mut self) -> [(Traffic, Abandoned); 2] {
         self.consumer = None;
@@ -372,8 +397,28 @@ impl fmt::Debug for Link {
     }
 }
 
-/// The next delivery, or nothing for ever where nothing is consumed.
-async fn delivered(consumer: Option<&mut RollingConsumer>) -> Option<lapin::Result<Taken>> {
+/// The next delivery, of what is read again first.
+async fn delivered(consumer: Option<&mut RollingConsumer>, again: Option<&mut Again>) -> Next {
+    select! {
+        biased;
+        delivery = next_again(again) => match delivery {
+            Ok(delivery) => Next::Again(delivery),
+            Err(error) => Next::Lost(error.into()),
+        },
+        delivery = next_of(consumer) => match delivery {
+            Some(Ok(Taken::Message(delivery))) => Next::Delivered(delivery),
+            Some(Ok(Taken::Known(tag))) => Next::Known(tag),
+            Some(Ok(Taken::Missing { before, next })) => {
+                Next::Lost(Loss::MissingDeliveries { before, next })
+            }
+            Some(Err(error)) => Next::Lost(Loss::Consumer(error)),
+            None => Next::Lost(Loss::ConsumerEnded),
+        },
+    }
+}
+
+/// The next message, or nothing for ever where nothing is consumed.
+async fn next_of(consumer: Option<&mut RollingConsumer>) -> Option<lapin::Result<Taken>> {
     match consumer {
         Some(consumer) => consumer.next().await,
         None => std::future::pending().await,

@@ -18,6 +18,8 @@
 //! Where the bindings follow the subscribers, [`bindings`] decides which there should be, [`binder`] makes them, and
 //! [`following`] connects both with the broker. [`overflow`] notices what the node's own queue drops.
 //!
+//! [`calls`] sends calls to backends and receives their answers, and [`calling`] connects them with the broker.
+//!
 //! A stream is read, not emptied. [`attach`] finds the place to continue, [`reader`] says what each delivery is, and
 //! [`lineage`] recognises the stream. Nodes write [`markers`] into it for each other. [`coverage`] makes sure that none of
 //! its dead letters is missed: what may be missing is [read again](reread). No message that was taken comes again, and
@@ -31,6 +33,8 @@ mod attempts;
 mod backoff;
 mod binder;
 mod bindings;
+mod calling;
+mod calls;
 mod connect;
 mod consumer;
 mod coverage;
@@ -266,6 +270,7 @@ impl Rabbit {
             }
             Happening::Link(link::Next::Again(delivery)) => self.came_again(delivery),
             Happening::Link(link::Next::Bindings(event)) => self.hear_of_bindings(event),
+            Happening::Link(link::Next::Calls(event)) => self.hear_of_calls([event]),
             Happening::Link(link::Next::Overflowed) => self.overflowed(),
             Happening::Link(link::Next::Lost(loss)) => self.lost(&loss),
             Happening::Link(link::Next::Blocked { is_blocked }) => {
@@ -303,6 +308,7 @@ impl Rabbit {
         };
         let rabbitmq = self.dialer.node();
         tracing::warn!(%rabbitmq, reason = %loss, "lost RabbitMQ; clients stay, publishes wait");
+        self.hear_of_calls(link.abandon_calls(loss));
         self.connections_are_gone(link.abandon());
         self.queue_was_gone |= loss.queue_is_gone();
         self.reading.drop_marker();

@@ -146,6 +146,17 @@ impl Topology<'_> {
         self.is_there(name, &error).await.map(|()| Some(error))
     }
 
+    /// The exchange for calls to backends. One that is there is used as it is, whatever its type: its bindings are the
+    /// backends'. Returns why RabbitMQ refused to declare it.
+    pub(super) async fn calls_exchange(&self) -> Result<Option<lapin::Error>, RabbitMqFault> {
+        let name = &self.amqp.calls_exchange();
+        match self.declare_exchange(name, ExchangeKind::Topic, DURABLY).await? {
+            Ok(()) => Ok(None),
+            Err(error) if is_refused(&error) => self.is_there(name, &error).await.map(|()| Some(error)),
+            Err(error) => Err(self.no_exchange(name, error)),
+        }
+    }
+
     /// The exchange for what cannot be delivered, and the queue that keeps the latest of it. Every dead letter has to get
     /// from the one into the other, or into whatever else an operator has bound: what does not is counted.
     async fn dead_letters(&self) -> Result<(), RabbitMqFault> {
