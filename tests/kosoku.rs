@@ -71,6 +71,8 @@ impl Echo {
 }
 
 impl Transport for Echo {
+    const NAME: &'static str = "test";
+
     fn step<'a>(
         &mut self,
         input: &'a mut [u8],

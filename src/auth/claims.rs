@@ -9,7 +9,7 @@ use super::capability::{Capability, capabilities};
 use super::date::{Validity, ending, has_passed, numeric_date};
 use super::error::{ClaimName, Part, TokenError};
 use super::fields::{AnswerRules, Payload, Rules, missing, put, text, within, wrong_type};
-use super::subscriptions::{Overrides, ServerSubscription, subscriptions};
+use super::subscriptions::{Overrides, ServerSubscription, SubscriptionTerms, subscriptions};
 use crate::base::clock::UnixTime;
 use crate::codec::json::shallow::{self, ReadError};
 
@@ -40,14 +40,8 @@ pub struct SubscriptionClaims {
     pub topic: Box<str>,
     /// The id of the only client that may subscribe, if the token names one. The caller compares it.
     pub client: Option<Box<str>>,
-    /// What others are shown about the subscriber: JSON without line breaks.
-    pub info: Option<Box<str>>,
-    /// What the subscriber is told: JSON without line breaks.
-    pub data: Option<Box<str>>,
-    /// When the subscription expires. `None`: never.
-    pub expires: Option<UnixTime>,
-    /// What is different from the namespace's options.
-    pub overrides: Overrides,
+    /// How the client is subscribed.
+    pub terms: SubscriptionTerms,
     validity: Validity,
 }
 
@@ -121,7 +115,8 @@ impl ConnectionClaims {
     }
 
     /// How much memory they use, roughly.
-    pub(super) fn bytes(&self) -> usize {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         let subscriptions = self.subscriptions.iter().map(|subscription| {
             let of = [len(subscription.info.as_deref()), len(subscription.data.as_deref())];
             size_of::<ServerSubscription>() + subscription.topic.len() + of.iter().sum::<usize>()
@@ -142,12 +137,6 @@ impl SubscriptionClaims {
     /// [`TokenError::Expired`] and [`TokenError::NotYetValid`].
     pub fn check_time(&self, now: UnixTime, leeway: Duration) -> Result<(), TokenError> {
         self.validity.check(now, leeway)
-    }
-
-    /// Whether the subscription would have expired already, by clocks that may differ by `leeway`.
-    #[must_use]
-    pub fn has_ended(&self, now: UnixTime, leeway: Duration) -> bool {
-        has_passed(self.expires, now, leeway)
     }
 
     pub(super) fn parse(json: &str, rules: &Rules) -> Result<Self, TokenError> {
@@ -172,19 +161,20 @@ impl SubscriptionClaims {
             user: common.user(rules)?.filter(|user| !user.is_empty()),
             topic: topic.into(),
             client: client.map(Into::into),
-            info: common.info.read(rules)?,
-            data: data.read(rules)?,
-            expires: common.end(),
-            overrides: overrides.unwrap_or_default(),
+            terms: SubscriptionTerms {
+                info: common.info.read(rules)?,
+                data: data.read(rules)?,
+                expires: common.end(),
+                overrides: overrides.unwrap_or_default(),
+            },
             validity: common.validity,
         })
     }
 
     /// How much memory they use, roughly.
     pub(super) fn bytes(&self) -> usize {
-        let texts = [&self.user, &self.client, &self.info, &self.data];
-        let texts = texts.map(|text| len(text.as_deref()));
-        size_of::<Self>() + self.topic.len() + texts.iter().sum::<usize>()
+        let others = len(self.user.as_deref()) + len(self.client.as_deref());
+        size_of::<Self>() + self.topic.len() + others + self.terms.bytes() - size_of::<SubscriptionTerms>()
     }
 }
 
@@ -313,10 +303,7 @@ impl fmt::Debug for SubscriptionClaims {
             .field("is_anonymous", &self.user.is_none())
             .field("topic", &self.topic)
             .field("is_for_one_client", &self.client.is_some())
-            .field("has_info", &self.info.is_some())
-            .field("has_data", &self.data.is_some())
-            .field("expires", &self.expires)
-            .field("overrides", &self.overrides)
+            .field("terms", &self.terms)
             .finish_non_exhaustive()
     }
 }

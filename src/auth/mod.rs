@@ -37,7 +37,7 @@ pub use error::{ClaimName, Part, PatternError, TokenError};
 pub use fields::AnswerRules;
 pub use key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError, PassedOver};
 pub use keys::KeySet;
-pub use permissions::{Subject, depends_on_subscription, grant};
+pub use permissions::{Granted, Subject, depends_on_subscription, grant};
 pub use signer::{Signer, SigningError};
 pub use subscriptions::{Overrides, ServerSubscription, SubscriptionTerms};
 pub use verifier::{JWKS_CURRENT, JwksKeys, Keys, Verifier};

@@ -34,6 +34,15 @@ impl Subject<'_> {
     }
 }
 
+/// How far a client may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// It may.
+    Yes,
+    /// It may if the application's backend says so.
+    AskBackend,
+}
+
 /// Decides whether a client may do something with a topic.
 ///
 /// The topic's name is valid and its namespace known, because it has rules ([`Namespaces::rules`]).
@@ -41,9 +50,11 @@ impl Subject<'_> {
 /// * Nothing, if the namespace's `topic_pattern` does not allow the name.
 /// * Subscribe: never where the namespace is `server_only`. Otherwise with a subscription token for the topic. Without:
 ///   not to a private topic; to a topic that lists users only as one of them; to any other topic with a capability, or
-///   if `client_subscribe` names the client's role.
+///   if `client_subscribe` names the client's role. With a `subscribe_hook`, the backend decides about open topics instead
+///   of `client_subscribe`.
 /// * Everything else: with a capability, or if the namespace's key for it names one of the client's roles. Where the
-///   topic is private or lists users, the client must be subscribed besides, or be one that may subscribe.
+///   topic is private or lists users, the client must be subscribed besides, or be one that may subscribe. With a
+///   `publish_hook`, the backend decides instead of `client_publish` and of capabilities.
 ///
 /// # Errors
 /// [`ErrorCode::BadRequest`] if the pattern does not allow the name: like a name that is too long, it is not the name of
@@ -55,20 +66,20 @@ pub fn grant(
     rules: &TopicRules<'_>,
     subject: &Subject<'_>,
     action: Action,
-) -> Result<(), ErrorCode> {
+) -> Result<Granted, ErrorCode> {
     if !rules.fits_pattern() {
         return Err(ErrorCode::BadRequest);
     }
-    let may = match action {
+    let granted = match action {
         Action::Subscribe => may_subscribe(topic, rules, subject),
         Action::Publish | Action::Presence | Action::History => {
-            is_allowed(topic, rules.options, subject, action)
-                && (rules.audience == Audience::Open
-                    || subject.is_subscribed
-                    || may_subscribe(topic, rules, subject))
+            let is_reached = rules.audience == Audience::Open
+                || subject.is_subscribed
+                || may_subscribe(topic, rules, subject).is_some();
+            may_use(topic, rules.options, subject, action).filter(|_| is_reached)
         }
     };
-    if may { Ok(()) } else { Err(ErrorCode::PermissionDenied) }
+    granted.ok_or(ErrorCode::PermissionDenied)
 }
 
 /// Whether the outcome of [`grant`] can depend on whether the client is subscribed to the topic.
@@ -78,18 +89,30 @@ pub fn depends_on_subscription(rules: &TopicRules<'_>, action: Action) -> bool {
         && (rules.audience != Audience::Open || flag(rules.options, action).depends_on_subscription())
 }
 
-fn may_subscribe(topic: &str, rules: &TopicRules<'_>, subject: &Subject<'_>) -> bool {
+fn may_subscribe(topic: &str, rules: &TopicRules<'_>, subject: &Subject<'_>) -> Option<Granted> {
+    let yes = |may: bool| may.then_some(Granted::Yes);
     if rules.options.server_only {
-        return false;
+        return None;
     }
     if subject.has_subscription_token {
-        return true;
+        return Some(Granted::Yes);
     }
     match rules.audience {
-        Audience::Private => false,
-        Audience::Users(_) => rules.audience.lists(subject.user),
-        Audience::Open => is_allowed(topic, rules.options, subject, Action::Subscribe),
+        Audience::Private => None,
+        Audience::Users(_) => yes(rules.audience.lists(subject.user)),
+        Audience::Open if rules.options.subscribe_hook.is_empty() => {
+            yes(is_allowed(topic, rules.options, subject, Action::Subscribe))
+        }
+        Audience::Open if subject.has_capability(topic, Action::Subscribe) => Some(Granted::Yes),
+        Audience::Open => Some(Granted::AskBackend),
     }
+}
+
+fn may_use(topic: &str, options: &Namespace, subject: &Subject<'_>, action: Action) -> Option<Granted> {
+    if action == Action::Publish && !options.publish_hook.is_empty() {
+        return Some(Granted::AskBackend);
+    }
+    is_allowed(topic, options, subject, action).then_some(Granted::Yes)
 }
 
 fn is_allowed(topic: &str, options: &Namespace, subject: &Subject<'_>, action: Action) -> bool {

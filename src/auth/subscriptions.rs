@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use super::date::{ending, numeric_date};
+use super::date::{ending, has_passed, numeric_date};
 use super::error::TokenError;
 use super::fields::{self, AnswerRules, Payload, Rules, put, wrong_type};
 use crate::base::clock::UnixTime;
@@ -54,6 +55,25 @@ impl SubscriptionTerms {
         })?;
         let overrides = overrides.unwrap_or_default();
         Ok(Self { info: info.read(rules)?, data: None, expires: ending(expire_at), overrides })
+    }
+
+    /// Whether they say nothing.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How much memory they use, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.info, &self.data].map(|text| text.as_ref().map_or(0, |text| text.len()));
+        size_of::<Self>() + texts.iter().sum::<usize>()
+    }
+
+    /// Whether the subscription would have expired already, by clocks that may differ by `leeway`.
+    #[must_use]
+    pub fn has_ended(&self, now: UnixTime, leeway: Duration) -> bool {
+        has_passed(self.expires, now, leeway)
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::domain::mail::{
-    Answer, AnswerBudget, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply, ReplyAddress,
-    ReplyTo, Request, ShardId, TopicName,
+    Answer, AnswerBudget, Called, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply,
+    ReplyAddress, ReplyTo, Request, ShardId, TopicName,
 };
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
@@ -71,6 +71,13 @@ impl Broker {
                 self.detach(&name, Attachment { shard, variant, slot });
             }
             Request::Publish(publish) => self.publish(*publish),
+            // Nobody is asked yet.
+            Request::Call(call) => {
+                let (kind, to) = (call.ask.kind(), call.reply_to);
+                let topic = call.ask.topic().map(TopicName::from);
+                let called = Box::new(Called { kind, topic, outcome: Err(ErrorCode::NotAvailable) });
+                self.outbox.push(to.shard, Mail::Called { to: to.command, called });
+            }
             Request::Ask { question, budget } => self.answer_question(question, budget),
             Request::ReadHistory { topic, range, reply_to } => {
                 reply_to.send(self.history_page(&topic, &range))

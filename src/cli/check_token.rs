@@ -136,7 +136,7 @@ fn verify(
     let leeway = config.tokens.leeway.0;
     if claims.get("channel").is_some() {
         let in_time = |claims: SubscriptionClaims| {
-            claims.check_time(now, leeway).map(|()| Use::new(claims.has_ended(now, leeway)))
+            claims.check_time(now, leeway).map(|()| Use::new(claims.terms.has_ended(now, leeway)))
         };
         ("subscription", verifier.subscription(token).and_then(in_time))
     } else {

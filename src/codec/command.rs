@@ -57,8 +57,18 @@ pub enum Method<'a> {
         /// The token; empty if the field was missing.
         token: Token<'a>,
     },
-    /// A message to the server, without a reply.
-    Send,
+    /// A request to the application's backend.
+    Rpc {
+        /// The application's name for what it asks; possibly empty.
+        method: Cow<'a, str>,
+        /// As that of a publish.
+        data: Option<&'a [u8]>,
+    },
+    /// A message to the application's backend, without a reply.
+    Send {
+        /// As that of a publish.
+        data: Option<&'a [u8]>,
+    },
     /// A method of the protocol that this engine does not offer.
     Unavailable,
     /// None of the protocol's methods.
@@ -92,15 +102,23 @@ pub struct Connect<'a> {
     pub name: Option<Cow<'a, str>>,
     /// Its version.
     pub version: Option<Cow<'a, str>>,
-    /// The value of `Authorization` among the `headers` that a browser's SDK cannot send with its request; empty if there is
-    /// none. It is no token yet, but holds one.
-    pub authorization: Token<'a>,
+    /// What the application's backend is to know: JSON, well-formed, without line breaks.
+    pub data: Option<&'a [u8]>,
+    /// What a browser's SDK would say in headers of its request, if it could: names and values. One may hold a token.
+    pub headers: Vec<(Cow<'a, str>, Token<'a>)>,
     /// Where the client was in topics to which its token subscribes it, if it wants to continue there. In the order of
     /// the topics' names, as received: they are not checked here.
     pub resumed: Vec<(Cow<'a, str>, Since<'a>)>,
 }
 
 impl Connect<'_> {
+    /// The value of the first header of this name, which is in lower case. Empty if there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(one, _)| one.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, Token(value))| value)
+    }
+
     /// Where the client was in a topic.
     #[must_use]
     pub fn since(&self, topic: &str) -> Option<&Since<'_>> {
@@ -124,6 +142,8 @@ pub struct Subscribe<'a> {
     pub positioned: bool,
     /// Whether the client wants an error (112) instead of a subscription if it cannot recover.
     pub rejects_unrecovered: bool,
+    /// What the application's backend is to know: JSON, well-formed, without line breaks.
+    pub data: Option<&'a [u8]>,
     /// Whether the client asks for something that would change what it receives, and that this engine does
     /// not offer: a kind of subscription that is not a stream of publications (`type`), a filter by tags
     /// (`tf`), an unknown `delta`. `fossil` does not count: SDKs offer it by default, and accept whole

@@ -25,8 +25,26 @@ pub enum Reply<'a> {
     Publish,
     /// The answer to a question about a topic.
     Told(&'a Told),
+    /// The answer of the application's backend to an rpc.
+    Rpc {
+        /// JSON; possibly nothing.
+        data: &'a [u8],
+    },
     /// The command failed.
     Error(ErrorCode),
+    /// The command failed, and the application's backend has said how.
+    Failed(Failure<'a>),
+}
+
+/// An error of the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure<'a> {
+    /// Its number.
+    pub code: u32,
+    /// Its text.
+    pub message: &'a str,
+    /// Whether the client is to try again.
+    pub is_temporary: bool,
 }
 
 /// What a connect reply contains.
@@ -42,6 +60,8 @@ pub struct Connected<'a> {
     pub ping: u32,
     /// Whether the client has to answer them.
     pub pong: bool,
+    /// What the application's backend has for the client: JSON.
+    pub data: Option<&'a str>,
     /// The subscriptions that the client's token has brought.
     pub subscriptions: EncodedSubscriptions<'a>,
 }

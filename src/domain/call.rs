@@ -2,32 +2,13 @@
 //!
 //! A *call* is one request to a backend: an rpc or a message of a client, or a *hook*, by which the engine asks whether a
 //! client may do something, and on what terms. Calls are made by shards, and the broker thread sends them, by AMQP or by
-//! HTTP. Each call is sent at most once.
+//! HTTP. Each call is sent at most once. The call itself is a part of a request to the broker thread
+//! ([`mail::Call`](super::mail::Call)).
 
 use std::sync::Arc;
 
-use super::mail::{Publish, ReplyAddress, TopicName};
 use super::reasons::{Closing, ErrorCode};
 use crate::auth::{ConnectionClaims, SubscriptionTerms};
-
-/// One request to a backend.
-#[derive(Debug)]
-pub struct Call {
-    /// The client's command, which waits for the answer. The id is 0 if the engine asks without a command of the client.
-    pub reply_to: ReplyAddress,
-    /// The client.
-    pub caller: Caller,
-    /// What is asked.
-    pub ask: Ask,
-}
-
-impl Call {
-    /// Bytes that it carries, about.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.caller.weight() + self.ask.weight()
-    }
-}
 
 /// The client of a call, as its backend is told of it.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +26,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         let meta = self.meta.as_ref().map_or(0, |meta| meta.len());
         self.client.len() + self.user.len() + meta
     }
@@ -60,91 +41,6 @@ pub struct Header {
     pub value: Box<[u8]>,
     /// Whether it came with the connect command. Then any page's script may have chosen it.
     pub is_emulated: bool,
-}
-
-/// What is asked of a backend.
-#[derive(Debug)]
-pub enum Ask {
-    /// A client's request.
-    Rpc {
-        /// The method; possibly empty.
-        method: Box<str>,
-        /// JSON without line breaks.
-        data: Box<[u8]>,
-    },
-    /// A client's message, which has no answer.
-    Send {
-        /// JSON without line breaks.
-        data: Box<[u8]>,
-    },
-    /// Who is the client, and may it connect?
-    Connect {
-        /// What it has sent along: JSON without line breaks.
-        data: Option<Box<[u8]>>,
-        /// The name of its library.
-        name: Box<str>,
-        /// The version of its library.
-        version: Box<str>,
-        /// The topics to which it was subscribed by the server, in an earlier connection.
-        topics: Box<[Box<str>]>,
-    },
-    /// The connection expires now: for how long may it stay?
-    Refresh,
-    /// May the client subscribe?
-    Subscribe {
-        /// To which topic.
-        topic: TopicName,
-        /// What it has sent along: JSON without line breaks.
-        data: Option<Box<[u8]>>,
-    },
-    /// The subscription expires now: for how long may it stay?
-    RefreshSubscription {
-        /// To which topic.
-        topic: TopicName,
-    },
-    /// May the client publish this?
-    Publish(Box<Publish>),
-}
-
-impl Ask {
-    /// Of which kind it is.
-    #[must_use]
-    pub fn kind(&self) -> CallKind {
-        match self {
-            Self::Rpc { .. } => CallKind::Rpc,
-            Self::Send { .. } => CallKind::Send,
-            Self::Connect { .. } => CallKind::Connect,
-            Self::Refresh => CallKind::Refresh,
-            Self::Subscribe { .. } => CallKind::Subscribe,
-            Self::RefreshSubscription { .. } => CallKind::RefreshSubscription,
-            Self::Publish(_) => CallKind::Publish,
-        }
-    }
-
-    /// The topic that it is about.
-    #[must_use]
-    pub fn topic(&self) -> Option<&str> {
-        match self {
-            Self::Subscribe { topic, .. } | Self::RefreshSubscription { topic } => Some(topic),
-            Self::Publish(publish) => publish.topics.first().map(|topic| &**topic),
-            Self::Rpc { .. } | Self::Send { .. } | Self::Connect { .. } | Self::Refresh => None,
-        }
-    }
-
-    fn weight(&self) -> usize {
-        match self {
-            Self::Rpc { method, data } => method.len() + data.len(),
-            Self::Send { data } => data.len(),
-            Self::Connect { data, name, version, topics } => {
-                let topics: usize = topics.iter().map(|topic| topic.len()).sum();
-                len(data.as_deref()) + name.len() + version.len() + topics
-            }
-            Self::Refresh => 0,
-            Self::Subscribe { topic, data } => topic.len() + len(data.as_deref()),
-            Self::RefreshSubscription { topic } => topic.len(),
-            Self::Publish(publish) => publish.weight(),
-        }
-    }
 }
 
 fn len(data: Option<&[u8]>) -> usize {
@@ -208,7 +104,7 @@ pub enum BackendAnswer {
     Close(Closing),
 }
 
-/// What a backend grants. Each is the answer to the [`Ask`] of the same name.
+/// What a backend grants. Each is the answer to the [`Ask`](super::mail::Ask) of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Terms {
     /// The client's request was carried out.
@@ -228,6 +124,21 @@ pub enum Terms {
     RefreshSubscription(Option<Box<SubscriptionTerms>>),
     /// The client may publish.
     Publish(PublishTerms),
+}
+
+impl Terms {
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Rpc { data } => data.len(),
+            Self::Connect(Some(terms)) => {
+                terms.claims.bytes() + terms.data.as_ref().map_or(0, |data| data.len())
+            }
+            Self::Refresh(Some(terms)) => terms.bytes(),
+            Self::Subscribe(terms) | Self::RefreshSubscription(Some(terms)) => terms.bytes(),
+            Self::Publish(terms) => len(terms.data.as_deref()),
+            Self::Send | Self::Connect(None) | Self::Refresh(None) | Self::RefreshSubscription(None) => 0,
+        }
+    }
 }
 
 /// On what terms a client may connect.

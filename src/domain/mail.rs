@@ -8,6 +8,7 @@
 //! so that is the last mail about the slot.
 
 mod budget;
+mod call;
 mod publish;
 mod question;
 mod reply_to;
@@ -25,6 +26,7 @@ use crate::domain::settings::EngineSettings;
 
 pub use crate::domain::client_key::{ClientKey, ShardId};
 pub use budget::{ANSWER_COST, AnswerBudget};
+pub use call::{Ask, Call, Called};
 pub use publish::{MESSAGE_TOPICS_MAX, Numbered, Publish, PublishFault, PublishOutcome, PublishReply};
 pub use question::{Answer, Question, Recover, Recovered, Recovery, TopicQuestion};
 pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
@@ -152,6 +154,13 @@ pub enum Mail {
         /// The answer.
         answer: Answer,
     },
+    /// A call has ended. Nothing comes of a publish that a backend has granted: its own answer follows.
+    Called {
+        /// The client's command.
+        to: CommandKey,
+        /// How.
+        called: Box<Called>,
+    },
     /// A question waits for something other than room for its answer. It no longer counts in the client's
     /// budget. Either [`Mail::AskAgain`] or an answer follows, both without a budget.
     Waits {
@@ -218,6 +227,7 @@ impl Mail {
         match self {
             Self::Batch { lines, .. } => lines.bytes.len(),
             Self::Answer { answer, .. } => answer.weight(),
+            Self::Called { called, .. } => called.weight(),
             _ => 0,
         }
     }
@@ -250,6 +260,8 @@ pub enum Request {
     },
     /// A client or an operator publishes.
     Publish(Box<Publish>),
+    /// The application's backend is asked on behalf of a client.
+    Call(Box<Call>),
     /// A client asks for something.
     Ask {
         /// For what.
@@ -319,6 +331,7 @@ impl Request {
     pub fn weight(&self) -> usize {
         match self {
             Self::Publish(publish) => publish.weight(),
+            Self::Call(call) => call.weight(),
             _ => 0,
         }
     }

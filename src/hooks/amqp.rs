@@ -1,7 +1,7 @@
 //! A call as a message of AMQP.
 
 use super::request::{body, data};
-use crate::domain::call::{Ask, Call};
+use crate::domain::mail::{Ask, Call};
 
 /// What a backend is sent by AMQP, besides what says where the answer goes.
 #[derive(PartialEq, Eq)]

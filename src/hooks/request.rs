@@ -1,8 +1,8 @@
 //! The JSON of a call.
 
 use crate::codec::json::text::{embed, quote};
-use crate::domain::call::{Ask, Call};
 use crate::domain::codec::Codec;
+use crate::domain::mail::{Ask, Call};
 
 /// Bytes of a body besides those that [`Call::weight`] counts.
 const NAMES_BYTES: usize = 128;

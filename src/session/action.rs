@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use thiserror::Error;
 
 use crate::auth::TokenError;
-use crate::codec::command::Malformed;
+use crate::codec::command::{Connect, Malformed, Subscribe};
 use crate::domain::asked::Asked;
 use crate::domain::codec::Codec;
 use crate::domain::mail::TopicSlot;
@@ -38,8 +38,10 @@ pub enum Action<'a> {
         id: u32,
         /// What it is told.
         accepted: Accepted,
+        /// What the application's backend has for it: JSON without line breaks.
+        data: Option<Box<str>>,
     },
-    /// Subscribe the client to the topics that its token brings. Answer the connect when all of that is done, and send
+    /// Subscribe the client to the topics that its token or its backend brings. Answer the connect when all of that is done, and send
     /// no publication before.
     ConnectAndSubscribe {
         /// The command.
@@ -77,6 +79,13 @@ pub enum Action<'a> {
         /// The topic, if the client is subscribed to it.
         topic: Option<TopicSlot>,
     },
+    /// Ask the application's backend.
+    Call {
+        /// The command; 0 for a message without a reply.
+        id: u32,
+        /// For what.
+        asking: Asking<'a>,
+    },
     /// Ask the broker to publish.
     Publish {
         /// The command.
@@ -101,6 +110,34 @@ pub enum Action<'a> {
     Ignore,
     /// Close the client.
     Close(ProtocolError),
+}
+
+/// What the application's backend is asked for a client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asking<'a> {
+    /// The client's request.
+    Rpc {
+        /// The method.
+        method: Cow<'a, str>,
+        /// JSON; possibly nothing.
+        data: &'a [u8],
+    },
+    /// To take the client's message.
+    Send {
+        /// JSON; possibly nothing.
+        data: &'a [u8],
+    },
+    /// Who it is, and whether it may connect.
+    Connect(Connect<'a>),
+    /// Whether it may subscribe.
+    Subscribe(Subscribe<'a>),
+    /// Whether it may publish. If so, the broker thread publishes.
+    Publish {
+        /// To which topic.
+        topic: Cow<'a, str>,
+        /// JSON.
+        data: &'a [u8],
+    },
 }
 
 /// What a connected client is told about its connection.
@@ -169,7 +206,7 @@ pub enum ProtocolError {
     #[error("a refresh without a token")]
     RefreshWithoutToken,
     /// It sent a message to the server, which takes none.
-    #[error("a `send` command, which this server does not take")]
+    #[error("a `send` command, which no backend takes (rpc.send)")]
     Send,
 }
 

@@ -2,28 +2,32 @@
 
 use std::borrow::Cow;
 
-use crate::auth::Subject;
+use crate::auth::{Granted, Subject};
 use crate::codec::command::{Command, Malformed, Method, Subscribe};
 use crate::domain::asked::Asked;
 use crate::domain::reasons::ErrorCode;
 use crate::session::Session;
-use crate::session::action::{Action, ProtocolError, Until};
-use crate::session::options::SubscribeOptions;
+use crate::session::action::{Action, Asking, ProtocolError, Until};
+use crate::session::options::{SubscribeOptions, Wanted};
 use crate::session::rules::{Facts, Rules, check_epoch};
 use crate::session::tokens::Unfit;
 
 /// Whether a command may need room for a request to the broker at once ([`Facts::has_room`]): a connect does if its token
-/// brings subscriptions. A subscribe does not: its requests wait in the shard.
+/// brings subscriptions, and so does what the application's backend is asked about. Other requests of subscribes wait in the
+/// shard.
 #[must_use]
 pub const fn is_request(method: &Method<'_>) -> bool {
     match method {
-        Method::Connect(_) | Method::Publish { .. } | Method::Ask { .. } => true,
-        Method::Subscribe(_)
-        | Method::Unsubscribe { .. }
+        Method::Connect(_)
+        | Method::Subscribe(_)
+        | Method::Publish { .. }
+        | Method::Ask { .. }
+        | Method::Rpc { .. }
+        | Method::Send { .. } => true,
+        Method::Unsubscribe { .. }
         | Method::Refresh { .. }
         | Method::RefreshSubscription { .. }
         | Method::Pong
-        | Method::Send
         | Method::Unavailable
         | Method::Unknown => false,
     }
@@ -57,15 +61,16 @@ impl Session {
         facts: &Facts,
     ) -> Action<'a> {
         match method {
-            Method::Connect(connect) => self.connect(id, &connect, rules, facts),
+            Method::Connect(connect) => self.connect(id, connect, rules, facts),
             _ if !self.is_connected() => self.close(ProtocolError::NotConnected),
             Method::Pong => self.take_pong(),
-            Method::Send => self.close(ProtocolError::Send),
+            Method::Send { data } => self.send(data, rules, facts),
             _ if self.unanswered().contains(id) => repeated(),
             Method::Subscribe(subscribe) => self.subscribe(id, subscribe, rules, facts),
             Method::Unsubscribe { topic } => self.unsubscribe(id, &topic, rules, facts),
             Method::Publish { topic, data } => self.publish(id, topic, data, rules, facts),
             Method::Ask { topic, asked } => self.ask(id, topic, asked, rules, facts),
+            Method::Rpc { method, data } => self.rpc(id, method, data, rules, facts),
             Method::Refresh { .. } => self.refresh(id, rules, facts),
             Method::RefreshSubscription { topic, .. } => {
                 if self.unanswered().concerns(&topic) {
@@ -118,16 +123,21 @@ impl Session {
             }
             Err(Unfit::Closed(fault)) => return self.close(fault),
         };
-        if let Err(error) = self.check_subscribe(&command, claims.is_some(), rules, facts) {
-            return Action::Refuse { id, error };
+        match self.check_subscribe(&command, claims.is_some(), rules, facts) {
+            Err(error) => return Action::Refuse { id, error },
+            Ok(Granted::AskBackend) if !facts.has_room => return Action::PutOff(Until::RequestHasRoom),
+            Ok(Granted::AskBackend) => return Action::Call { id, asking: Asking::Subscribe(command) },
+            Ok(Granted::Yes) => {}
         }
-        let overrides = claims.map(|claims| claims.overrides).unwrap_or_default();
-        let options = SubscribeOptions::granted(rules.namespace(&command.topic), overrides, &command);
+        let overrides = claims.map(|claims| claims.terms.overrides).unwrap_or_default();
+        let wanted = Wanted::from(&command);
+        let options = SubscribeOptions::granted(rules.namespace(&command.topic), overrides, wanted);
         if options.recover.is_some() && !facts.may_ask {
             return Action::PutOff(Until::Answered);
         }
         if let Some(claims) = claims {
-            self.grant(id, claims, facts.now);
+            let renewal = rules.renewal(&rules.namespace(&command.topic).sub_refresh_hook, true);
+            self.grant(id, &claims.terms, renewal, facts.now);
         }
         Action::Subscribe { id, topic: command.topic, options }
     }
@@ -138,13 +148,13 @@ impl Session {
         has_token: bool,
         rules: Rules<'_>,
         facts: &Facts,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Granted, ErrorCode> {
         rules.check_topic(&command.topic)?;
         if facts.subscribed.is_some() {
             return Err(ErrorCode::AlreadySubscribed);
         }
         let subject = Subject { has_subscription_token: has_token, ..self.subject(facts) };
-        rules.check_access(&command.topic, &subject)?;
+        let granted = rules.check_access(&command.topic, &subject)?;
         if command.unsupported {
             return Err(ErrorCode::NotAvailable);
         }
@@ -157,7 +167,7 @@ impl Session {
         if facts.subscriptions + self.unanswered().subscribes() >= rules.limits.topics_per_client {
             return Err(ErrorCode::LimitExceeded);
         }
-        Ok(())
+        Ok(granted)
     }
 
     fn unsubscribe<'a>(&self, id: u32, topic: &str, rules: Rules<'_>, facts: &Facts) -> Action<'a> {
@@ -182,8 +192,8 @@ impl Session {
         if self.unanswered().changes(&topic) {
             return Action::PutOff(Until::Answered);
         }
-        let data = match rules.check_publish(&topic, data, &self.subject(facts)) {
-            Ok(data) => data,
+        let (granted, data) = match rules.check_publish(&topic, data, &self.subject(facts)) {
+            Ok(checked) => checked,
             Err(error) => return Action::Refuse { id, error },
         };
         // One may always be under way, others as far as they have together no more than a message may have.
@@ -193,7 +203,10 @@ impl Session {
         if !facts.has_room {
             return Action::PutOff(Until::RequestHasRoom);
         }
-        Action::Publish { id, topic, data }
+        match granted {
+            Granted::Yes => Action::Publish { id, topic, data },
+            Granted::AskBackend => Action::Call { id, asking: Asking::Publish { topic, data } },
+        }
     }
 
     fn ask<'a>(

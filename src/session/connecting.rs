@@ -1,106 +1,193 @@
-//! Connects. One whose token brings subscriptions is answered when all of them are made: its reply says from where in
-//! each topic the client receives publications. Until then its other commands wait. If one of the subscriptions cannot be
-//! made, the connect has failed, and nothing more is done for the client.
+//! Connects. One that the application's backend is asked about waits for its answer. One that brings subscriptions, by its
+//! token or by that answer, is answered when all of them are made: its reply says from where in each topic the client
+//! receives publications. Until then the client's other commands wait. If one of the subscriptions cannot be made, the
+//! connect has failed, and nothing more is done for the client.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::auth::{ConnectionClaims, ServerSubscription};
-use crate::codec::command::{Connect, Subscribe, Token};
+use crate::codec::command::Connect;
 use crate::config::Timeouts;
+use crate::domain::call::ConnectTerms;
 use crate::domain::mail::TopicSlot;
+use crate::domain::position::Since;
 use crate::domain::reasons::{CloseReason, ErrorCode};
-use crate::session::action::{Accepted, Action, ProtocolError, ServerSide, Until};
+use crate::session::action::{Accepted, Action, Asking, ProtocolError, ServerSide, Until};
 use crate::session::expiry::Now;
-use crate::session::options::SubscribeOptions;
+use crate::session::options::{Resume, SubscribeOptions, Wanted};
 use crate::session::rules::{Facts, Rules, check_epoch};
 use crate::session::tokens::Unfit;
 use crate::session::{Session, State};
 
-/// A connect that waits for the subscriptions that its token brings.
+/// A connect that waits.
 #[derive(Debug)]
 pub(super) struct Connecting {
     id: u32,
-    claims: Arc<ConnectionClaims>,
-    /// How many of them the reply does not have yet.
-    missing: usize,
+    stage: Stage,
+}
+
+/// What a connect waits for.
+#[derive(Debug)]
+enum Stage {
+    /// The application's backend. The client wants to continue in these topics, in the order of their names.
+    Asked { resumed: Vec<(Box<str>, Since)> },
+    /// The subscriptions that come with it.
+    Subscribing {
+        claims: Arc<ConnectionClaims>,
+        /// How many of them the reply does not have yet.
+        missing: usize,
+        /// What the backend has for the client.
+        data: Option<Box<str>>,
+    },
+}
+
+/// What a connect brings, by a token or by the answer of a backend.
+#[derive(Default)]
+struct Brought {
+    /// `None`: the client is anonymous.
+    claims: Option<Arc<ConnectionClaims>>,
+    /// What the backend has for the client.
+    data: Option<Box<str>>,
+    /// Whether the client has its token from its application, and can get another one there.
+    renews: bool,
 }
 
 impl Session {
     pub(super) fn connect<'a>(
         &mut self,
         id: u32,
-        command: &Connect<'_>,
+        command: Connect<'a>,
         rules: Rules<'_>,
         facts: &Facts,
     ) -> Action<'a> {
         if self.is_connected() {
             return self.close(ProtocolError::SecondConnect);
         }
+        if !rules.hooks.connect.is_empty() && !self.shows_token(facts) {
+            return if facts.has_room {
+                Action::Call { id, asking: Asking::Connect(command) }
+            } else {
+                Action::PutOff(Until::RequestHasRoom)
+            };
+        }
         let claims = match self.connection_claims(rules, facts) {
             Ok(claims) => claims,
             Err(Unfit::Refused(error)) => return self.refuse_connect(id, error, facts.now),
             Err(Unfit::Closed(fault)) => return self.close(fault),
         };
-        let brought = claims.as_ref().map_or(Ok(Vec::new()), |claims| server_side(claims, command, rules));
-        let subscriptions = match brought {
+        let brings = claims.as_ref().is_some_and(|claims| !claims.subscriptions.is_empty());
+        if brings && !facts.has_room {
+            return Action::PutOff(Until::RequestHasRoom);
+        }
+        let brought = Brought { claims, data: None, renews: facts.has_own_token() };
+        let since = |topic: &str| command.since(topic).map(Since::from);
+        self.admit(id, brought, since, rules, facts)
+    }
+
+    /// Notes that the application's backend is asked about a connect.
+    pub(super) fn connect_is_asked(&mut self, id: u32, command: Connect<'_>) {
+        let resumed =
+            command.resumed.iter().map(|(topic, since)| (Box::from(&**topic), since.into())).collect();
+        let connecting = Connecting { id, stage: Stage::Asked { resumed } };
+        self.change_extra(|extra| extra.connecting = Some(connecting));
+    }
+
+    /// Decides about a connect that the application's backend has answered. `None`: it does not know the client. Returns
+    /// nothing if no connect waits for such an answer.
+    pub fn connect_answered(
+        &mut self,
+        terms: Option<&ConnectTerms>,
+        rules: Rules<'_>,
+        facts: &Facts,
+    ) -> Option<Action<'static>> {
+        let (id, resumed) = self.take_asked_connect()?;
+        let since = |topic: &str| {
+            let found = resumed.binary_search_by(|(name, _)| (**name).cmp(topic));
+            found.ok().map(|index| resumed[index].1.clone())
+        };
+        let brought = match terms {
+            Some(ConnectTerms { claims, .. }) if claims.has_ended(facts.now.unix, rules.leeway) => {
+                return Some(self.refuse_connect(id, ErrorCode::Expired, facts.now));
+            }
+            Some(ConnectTerms { claims, data }) => {
+                Brought { claims: Some(Arc::clone(claims)), data: data.clone(), renews: false }
+            }
+            None if rules.anonymous => Brought::default(),
+            None => return Some(Action::Close(ProtocolError::NoToken)),
+        };
+        Some(self.admit(id, brought, since, rules, facts))
+    }
+
+    fn take_asked_connect(&mut self) -> Option<(u32, Vec<(Box<str>, Since)>)> {
+        let Connecting { stage: Stage::Asked { .. }, .. } = self.connecting()? else { return None };
+        match self.change_extra(|extra| extra.connecting.take()) {
+            Some(Connecting { id, stage: Stage::Asked { resumed } }) => Some((id, resumed)),
+            _ => None,
+        }
+    }
+
+    /// Lets a client in, as soon as the subscriptions that it brings are made.
+    fn admit<'a>(
+        &mut self,
+        id: u32,
+        Brought { claims, data, renews }: Brought,
+        since: impl Fn(&str) -> Option<Since>,
+        rules: Rules<'_>,
+        facts: &Facts,
+    ) -> Action<'a> {
+        let subscriptions =
+            claims.as_ref().map_or(Ok(Vec::new()), |claims| server_side(claims, since, rules));
+        let subscriptions = match subscriptions {
             Ok(subscriptions) => subscriptions,
             Err(error) => return self.refuse_connect(id, error, facts.now),
         };
-        if !subscriptions.is_empty() && !facts.has_room {
-            return Action::PutOff(Until::RequestHasRoom);
-        }
         if let Some(claims) = claims {
-            self.take_identity(&claims, facts);
+            self.take_identity(&claims, renews, rules, facts.now);
             if !subscriptions.is_empty() {
-                self.await_subscriptions(id, claims, subscriptions.len());
+                let stage = Stage::Subscribing { claims, missing: subscriptions.len(), data };
+                self.change_extra(|extra| extra.connecting = Some(Connecting { id, stage }));
                 return Action::ConnectAndSubscribe { id, subscriptions };
             }
         }
-        Action::Connect { id, accepted: self.accept(rules.timeouts, facts.has_pings, facts.now) }
+        let accepted = self.accept(rules.timeouts, facts.has_pings, facts.now);
+        Action::Connect { id, accepted, data }
     }
 
     /// Answers a connect with an error.
     pub(super) fn refuse_connect<'a>(&mut self, id: u32, error: ErrorCode, now: Now) -> Action<'a> {
-        self.end_refused(error, now);
+        self.end_refused(comes_back(error), now);
         Action::RefuseConnect { id, error }
     }
 
     /// Notes that a connect is answered with an error: the client is not heard any more, and waits for no answers. An SDK
     /// leaves by itself when it has read the error. Another client has `timeouts.close` for that.
-    fn end_refused(&mut self, error: ErrorCode, now: Now) {
-        let comes_back =
-            error.is_temporary() || matches!(error, ErrorCode::TokenExpired | ErrorCode::Expired);
+    fn end_refused(&mut self, comes_back: bool, now: Now) {
         let reason = if comes_back { CloseReason::Expired } else { CloseReason::BadRequest };
         (self.state, self.since, self.rare) = (State::Refused(reason), now.moment, None);
     }
 
-    fn await_subscriptions(&mut self, id: u32, claims: Arc<ConnectionClaims>, missing: usize) {
-        let connecting = Connecting { id, claims, missing };
-        self.change_rare(|rare| rare.connecting = Some(Box::new(connecting)));
-    }
-
-    /// Whether the client's connect waits for the subscriptions that its token brings.
+    /// Whether the client's connect waits for the application's backend, or for the subscriptions that come with it.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
         self.connecting().is_some()
     }
 
     fn connecting(&self) -> Option<&Connecting> {
-        self.rare.as_ref()?.connecting.as_deref()
+        self.extra()?.connecting.as_ref()
     }
 
-    /// Whether the command with this id waits for the broker's answer.
+    /// Whether the command with this id waits for an answer.
     #[must_use]
     pub fn awaits(&self, id: u32) -> bool {
         self.unanswered().contains(id) || self.connecting().is_some_and(|connecting| connecting.id == id)
     }
 
-    /// Notes that a subscription that the token of the connect brings is made.
+    /// Notes that a subscription that comes with the connect is made.
     pub fn subscribed_by_server(&mut self, topic: TopicSlot, name: &str) {
         if let Some(rare) = &mut self.rare
-            && let Some(connecting) = &rare.connecting
-            && let Some(subscription) = subscription_to(&connecting.claims, name)
+            && let Some(Connecting { stage: Stage::Subscribing { claims, .. }, .. }) =
+                rare.extra().and_then(|extra| extra.connecting.as_ref())
+            && let Some(subscription) = subscription_to(&Arc::clone(claims), name)
         {
             rare.grants.insert_of_server(topic, subscription);
         }
@@ -108,64 +195,76 @@ impl Session {
 
     /// Notes that one more of them is written for the reply.
     pub fn prepared(&mut self) {
-        if let Some(rare) = &mut self.rare
-            && let Some(connecting) = &mut rare.connecting
-        {
-            connecting.missing -= 1;
+        if self.is_connecting() {
+            self.change_extra(|extra| {
+                if let Some(Connecting { stage: Stage::Subscribing { missing, .. }, .. }) =
+                    &mut extra.connecting
+                {
+                    *missing -= 1;
+                }
+            });
         }
     }
 
-    /// The connect that waits, if nothing is missing for its reply.
+    /// The connect that waits, with what the application's backend has for the client, if nothing is missing for its
+    /// reply.
     #[must_use]
-    pub fn complete_connect(&self) -> Option<u32> {
-        self.connecting().filter(|connecting| connecting.missing == 0).map(|connecting| connecting.id)
+    pub fn complete_connect(&mut self) -> Option<(u32, Option<Box<str>>)> {
+        let Stage::Subscribing { missing, .. } = &self.connecting()?.stage else { return None };
+        let is_complete = *missing == 0;
+        if !is_complete {
+            return None;
+        }
+        self.change_extra(|extra| match &mut extra.connecting {
+            Some(Connecting { id, stage: Stage::Subscribing { data, .. } }) => Some((*id, data.take())),
+            _ => None,
+        })
     }
 
     /// Notes that the client is connected. Returns what it is told.
     pub fn accept(&mut self, timeouts: &Timeouts, has_pings: bool, now: Now) -> Accepted {
         self.state = State::Connected;
-        if let Some(rare) = &mut self.rare {
-            rare.connecting = None;
+        if self.is_connecting() {
+            self.change_extra(|extra| extra.connecting = None);
         }
         let interval = u32::try_from(timeouts.ping.0.as_secs()).unwrap_or(u32::MAX);
         let ping = if has_pings { 0 } else { interval };
         Accepted { ping, pong: !has_pings, ttl: self.connection_ttl(now) }
     }
 
-    /// Notes that the connect that waits has failed. Returns the command.
-    pub fn fail_connect(&mut self, error: ErrorCode, now: Now) -> Option<u32> {
+    /// Notes that the connect that waits has failed, and whether the client should come back. Returns the command.
+    pub fn fail_connect(&mut self, comes_back: bool, now: Now) -> Option<u32> {
         let id = self.connecting()?.id;
-        self.end_refused(error, now);
+        self.end_refused(comes_back, now);
         Some(id)
     }
 }
 
-/// The subscriptions that a token brings. They need no permission, but topics must be possible and known.
+/// Whether a client that gets this error for its connect should come back.
+#[must_use]
+pub fn comes_back(error: ErrorCode) -> bool {
+    error.is_temporary() || matches!(error, ErrorCode::TokenExpired | ErrorCode::Expired)
+}
+
+/// The subscriptions that a connect brings. They need no permission, but topics must be possible and known.
 fn server_side(
     claims: &ConnectionClaims,
-    command: &Connect<'_>,
+    since: impl Fn(&str) -> Option<Since>,
     rules: Rules<'_>,
 ) -> Result<Vec<ServerSide>, ErrorCode> {
     let made = |ServerSubscription { topic, overrides, .. }: &ServerSubscription| {
         rules.check_server_side(topic)?;
-        let recover = command.since(topic).cloned();
-        check_epoch(recover.as_ref().map(|since| &*since.epoch))?;
-        let subscribe = Subscribe {
-            topic: Cow::Borrowed(topic),
-            token: Token::default(),
-            recover,
-            recoverable: false,
-            positioned: false,
-            rejects_unrecovered: false,
-            unsupported: false,
-        };
-        let options = SubscribeOptions::granted(rules.namespace(topic), *overrides, &subscribe);
+        let since = since(topic);
+        check_epoch(since.as_ref().map(|since| &*since.epoch))?;
+        let recover = since.map(|since| Box::new(Resume { since, rejects_unrecovered: false }));
+        let wanted = Wanted { recover, ..Wanted::default() };
+        let options = SubscribeOptions::granted(rules.namespace(topic), *overrides, wanted);
         Ok(ServerSide { topic: topic.clone(), options })
     };
     claims.subscriptions.iter().map(made).collect()
 }
 
-/// What a token says about the subscription to a topic. It has them in the order of their topics' names.
+/// What is said about the subscription to a topic. Claims have them in the order of their topics' names.
 fn subscription_to<'c>(claims: &'c ConnectionClaims, name: &str) -> Option<&'c ServerSubscription> {
     let found = claims.subscriptions.binary_search_by(|subscription| (*subscription.topic).cmp(name));
     found.ok().map(|index| &claims.subscriptions[index])

@@ -18,6 +18,48 @@ pub struct Now {
     pub unix: UnixTime,
 }
 
+/// Who prolongs what expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// The client, by another token.
+    Client,
+    /// Nobody.
+    Nobody,
+    /// The application's backend, which is asked when it has expired.
+    Backend,
+    /// The backend, which has been asked.
+    Asked,
+}
+
+/// When something expires, and who prolongs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) expires: Moment,
+    pub(super) renewal: Renewal,
+}
+
+impl End {
+    /// When something is to be done about it: `grace` later than it expires, unless the application's backend is to be asked.
+    /// `None`: an answer is awaited.
+    pub(super) fn due(self, grace: Duration) -> Option<Moment> {
+        match self.renewal {
+            Renewal::Client | Renewal::Nobody => Some(self.expires.after(grace)),
+            Renewal::Backend => Some(self.expires),
+            Renewal::Asked => None,
+        }
+    }
+
+    /// Whether the application's backend is to be asked when it has expired.
+    pub(super) fn asks_backend(self) -> bool {
+        self.renewal == Renewal::Backend
+    }
+
+    /// When the client is to send another token, if it has to.
+    pub(super) fn told(self) -> Option<Moment> {
+        (self.renewal == Renewal::Client).then_some(self.expires)
+    }
+}
+
 impl Now {
     /// The moment at which it will be `time`. A time that has passed is the present.
     pub(super) fn moment_of(self, time: UnixTime) -> Moment {

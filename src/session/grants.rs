@@ -4,12 +4,13 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use crate::auth::{ServerSubscription, SubscriptionClaims};
+use crate::auth::{ServerSubscription, SubscriptionTerms};
 use crate::base::moment::Moment;
 use crate::domain::mail::TopicSlot;
 use crate::session::Session;
-use crate::session::expiry::Now;
+use crate::session::expiry::{End, Now, Renewal};
 
 /// What a token says about one subscription.
 struct Grant {
@@ -17,7 +18,7 @@ struct Grant {
     /// Whether it is the connection's token, so that the client has not asked for the subscription.
     is_server_side: bool,
     /// When the subscription expires; `None`: never.
-    expires: Option<Moment>,
+    end: Option<End>,
     /// What others are shown about the subscriber: JSON without line breaks.
     info: Option<Box<str>>,
     /// What the client is told when it is subscribed: JSON without line breaks.
@@ -27,7 +28,7 @@ struct Grant {
 impl fmt::Debug for Grant {
     /// Without what the application says about its users.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Grant({:?}, expires {:?})", self.of, self.expires)
+        write!(f, "Grant({:?}, expires {:?})", self.of, self.end)
     }
 }
 
@@ -57,13 +58,13 @@ impl Grants {
         self.0.as_ref().map_or(&[], |list| &list.0)
     }
 
-    /// The subscription that expires first, and when.
-    pub(super) fn first_to_expire(&self) -> Option<(TopicSlot, Moment)> {
-        let expiring = self.all().iter().filter_map(|grant| match grant.of {
-            Of::Topic(topic) => grant.expires.map(|expires| (topic, expires)),
+    /// The subscription about which something is to be done first because it expires, and when ([`End::due`]).
+    pub(super) fn first_due(&self, grace: Duration) -> Option<(TopicSlot, Moment)> {
+        let due = self.all().iter().filter_map(|grant| match grant.of {
+            Of::Topic(topic) => Some((topic, grant.end?.due(grace)?)),
             Of::Command(_) => None,
         });
-        expiring.min_by_key(|&(_, expires)| expires)
+        due.min_by_key(|&(_, due)| due)
     }
 
     /// Forgets the grant of a command that failed.
@@ -72,13 +73,13 @@ impl Grants {
     }
 
     /// `data` is what the client is told: with the subscribe, and not again.
-    fn insert(&mut self, of: Of, claims: &SubscriptionClaims, data: Option<&str>, now: Now) {
+    fn insert(&mut self, of: Of, terms: &SubscriptionTerms, renewal: Renewal, data: Option<&str>, now: Now) {
         self.remove(of);
         self.0.get_or_insert_default().0.push(Grant {
             of,
             is_server_side: false,
-            expires: claims.expires.map(|expires| now.moment_of(expires)),
-            info: claims.info.clone(),
+            end: terms.expires.map(|expires| End { expires: now.moment_of(expires), renewal }),
+            info: terms.info.clone(),
             data: data.map(Into::into),
         });
     }
@@ -88,7 +89,7 @@ impl Grants {
         self.0.get_or_insert_default().0.push(Grant {
             of: Of::Topic(topic),
             is_server_side: true,
-            expires: None,
+            end: None,
             info: subscription.info.clone(),
             data: subscription.data.clone(),
         });
@@ -113,20 +114,40 @@ impl Grants {
 
 /// What tokens say about subscriptions.
 impl Session {
-    /// Keeps what a subscribe's token says until the command is answered.
-    pub(super) fn grant(&mut self, id: u32, claims: &SubscriptionClaims, now: Now) {
-        self.change_rare(|rare| rare.grants.insert(Of::Command(id), claims, claims.data.as_deref(), now));
+    /// Keeps what is said about a subscription until the command is answered.
+    pub(super) fn grant(&mut self, id: u32, terms: &SubscriptionTerms, renewal: Renewal, now: Now) {
+        let data = terms.data.as_deref();
+        self.change_rare(|rare| rare.grants.insert(Of::Command(id), terms, renewal, data, now));
     }
 
     /// Replaces what a subscription's token says. Returns when it expires.
     pub(super) fn grant_again(
         &mut self,
         topic: TopicSlot,
-        claims: &SubscriptionClaims,
+        terms: &SubscriptionTerms,
+        renewal: Renewal,
         now: Now,
     ) -> Option<NonZeroU32> {
-        self.change_rare(|rare| rare.grants.insert(Of::Topic(topic), claims, None, now));
+        self.change_rare(|rare| rare.grants.insert(Of::Topic(topic), terms, renewal, None, now));
         self.ttl_of(topic, now)
+    }
+
+    /// Takes the terms on which a subscription that has expired may stay. What they do not say stays as it is.
+    pub(super) fn prolong_subscription(
+        &mut self,
+        topic: TopicSlot,
+        terms: &SubscriptionTerms,
+        renewal: Renewal,
+        now: Now,
+    ) {
+        if let Some(rare) = &mut self.rare
+            && let Some(grant) = rare.grants.find_mut(Of::Topic(topic))
+        {
+            grant.end = terms.expires.map(|expires| End { expires: now.moment_of(expires), renewal });
+            if terms.info.is_some() {
+                grant.info.clone_from(&terms.info);
+            }
+        }
     }
 
     /// Notes that a subscribe has become a subscription. What its token says holds for the subscription.
@@ -145,11 +166,24 @@ impl Session {
         }
     }
 
-    /// Seconds until a subscription expires. `None`: it does not.
+    /// Seconds until the client is to send another token for a subscription. `None`: it need not.
     #[must_use]
     pub fn ttl_of(&self, topic: TopicSlot, now: Now) -> Option<NonZeroU32> {
-        let expires = self.grant_of(topic)?.expires?;
+        let expires = self.end_of(topic)?.told()?;
         Some(now.seconds_until(expires))
+    }
+
+    pub(super) fn end_of(&self, topic: TopicSlot) -> Option<End> {
+        self.grant_of(topic)?.end
+    }
+
+    /// Notes that the application's backend is asked for how long a subscription may stay.
+    pub fn subscription_is_asked(&mut self, topic: TopicSlot) {
+        if let Some(rare) = &mut self.rare
+            && let Some(Grant { end: Some(end), .. }) = rare.grants.find_mut(Of::Topic(topic))
+        {
+            end.renewal = Renewal::Asked;
+        }
     }
 
     /// Whether the connection's token has brought a subscription.

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::auth::{Capability, ConnectionClaims, Subject};
-use crate::base::moment::Moment;
 use crate::session::Session;
-use crate::session::expiry::Now;
+use crate::session::expiry::{End, Now, Renewal};
 use crate::session::rules::Facts;
 
 /// What the token of a client's connection says. A client that showed none has no identity.
@@ -19,14 +18,6 @@ pub(super) struct Identity {
     more: Option<Box<More>>,
 }
 
-/// The end of a connection that expires.
-#[derive(Clone, Copy)]
-struct End {
-    expires: Moment,
-    /// Whether the client has its token from its application, and can get another one there.
-    renews: bool,
-}
-
 /// What not every token says.
 struct More {
     /// What others are shown about the client: JSON without line breaks.
@@ -36,31 +27,48 @@ struct More {
 }
 
 impl Identity {
-    pub(super) fn new(claims: &ConnectionClaims, now: Now, renews: bool) -> Self {
+    /// `renewal`: who prolongs it.
+    pub(super) fn new(claims: &ConnectionClaims, now: Now, renewal: Renewal) -> Self {
         let has_more = claims.info.is_some() || !claims.caps.is_empty();
         let more = || Box::new(More { info: claims.info.clone(), caps: Arc::clone(&claims.caps) });
         Self {
             user: claims.user.clone(),
-            end: claims.expires.map(|expires| End { expires: now.moment_of(expires), renews }),
+            end: claims.expires.map(|expires| End { expires: now.moment_of(expires), renewal }),
             more: has_more.then(more),
         }
     }
 
-    /// When the connection expires; `None`: never.
-    pub(super) fn expires(&self) -> Option<Moment> {
-        self.end.map(|end| end.expires)
+    /// Takes what the application's backend says when the connection expires. What it does not say stays as it is.
+    pub(super) fn prolong(&mut self, terms: &ConnectionClaims, now: Now, renewal: Renewal) {
+        self.end = terms.expires.map(|expires| End { expires: now.moment_of(expires), renewal });
+        if terms.info.is_none() && terms.caps.is_empty() {
+            return;
+        }
+        let (info, caps) = match self.more.take() {
+            Some(more) => (more.info, more.caps),
+            None => (None, Arc::default()),
+        };
+        let caps = if terms.caps.is_empty() { caps } else { Arc::clone(&terms.caps) };
+        self.more = Some(Box::new(More { info: terms.info.clone().or(info), caps }));
     }
 
-    /// When the client is to send another token. One that was offered for it is not its own to renew.
-    pub(super) fn renews_at(&self) -> Option<Moment> {
-        self.end.filter(|end| end.renews).map(|end| end.expires)
+    /// When the connection expires; `None`: never.
+    pub(super) fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Notes that the application's backend is asked for how long it may stay.
+    pub(super) fn is_asked(&mut self) {
+        if let Some(end) = &mut self.end {
+            end.renewal = Renewal::Asked;
+        }
     }
 }
 
 impl fmt::Debug for Identity {
     /// Without what the application says about its users.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identity(is_anonymous {}, expires {:?})", self.user.is_empty(), self.expires())
+        write!(f, "Identity(is_anonymous {}, expires {:?})", self.user.is_empty(), self.end)
     }
 }
 

@@ -29,6 +29,7 @@
 
 pub mod action;
 pub mod answers;
+mod calls;
 mod commands;
 mod connecting;
 pub mod expiry;
@@ -45,6 +46,7 @@ use crate::base::moment::Moment;
 use crate::domain::reasons::CloseReason;
 
 pub use commands::is_request;
+pub use connecting::comes_back;
 use rare::Rare;
 use unanswered::Unanswered;
 
@@ -69,12 +71,17 @@ enum State {
     Refused(CloseReason),
 }
 
-/// A command that waits for the broker's answer.
+/// A command that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
     /// A publish, of so many bytes. The broker takes them in order, so that another to the same topic can
     /// follow at once.
     Publish(u32),
+    /// A publish, of so many bytes, that the application's backend is asked about. The next command about its topic waits,
+    /// so that publishes keep their order.
+    PublishHook(u32),
+    /// A request to the application's backend, of so many bytes. Nothing waits for it.
+    Rpc(u32),
     /// A question whose answer may be large.
     Question,
     /// A subscribe: the next command about its topic waits for its answer.
@@ -112,6 +119,9 @@ impl Session {
             self.change_rare(|rare| {
                 rare.unanswered.remove(id);
                 rare.grants.drop_of_command(id);
+                if rare.extra().is_some_and(|extra| !extra.subscribing.is_empty()) {
+                    rare.change_extra(|extra| extra.subscribing.retain(|(of, _)| *of != id));
+                }
             });
         }
     }

@@ -1,7 +1,7 @@
 //! How a client is subscribed to a topic.
 
 use crate::auth::Overrides;
-use crate::codec::command::Subscribe;
+use crate::codec::command::{self, Subscribe};
 use crate::config::Namespace;
 use crate::domain::mail::Recovered;
 use crate::domain::position::Since;
@@ -28,19 +28,41 @@ pub struct Resume {
     pub rejects_unrecovered: bool,
 }
 
-impl SubscribeOptions {
-    /// What a namespace grants of a client's command, with what the subscription's token changes.
-    pub(super) fn granted(namespace: &Namespace, overrides: Overrides, command: &Subscribe<'_>) -> Self {
-        if !namespace.has_history() {
-            return Self { was_recovering: command.recover.is_some(), ..Self::default() };
-        }
-        let recover = command.recover.as_ref().map(|since| {
+/// How a client wants to be subscribed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whether it wants to be told the topic's position.
+    pub positioned: bool,
+    /// Whether it wants to be able to continue from there when it comes again.
+    pub recoverable: bool,
+    /// The position from which it wants to continue.
+    pub recover: Option<Box<Resume>>,
+}
+
+impl From<&Subscribe<'_>> for Wanted {
+    fn from(command: &Subscribe<'_>) -> Self {
+        let resume = |since: &command::Since<'_>| {
             Box::new(Resume { since: since.into(), rejects_unrecovered: command.rejects_unrecovered })
-        });
+        };
+        Self {
+            positioned: command.positioned,
+            recoverable: command.recoverable,
+            recover: command.recover.as_ref().map(resume),
+        }
+    }
+}
+
+impl SubscribeOptions {
+    /// What a namespace grants of what a client wants, with what the application changes for this subscription.
+    pub(super) fn granted(namespace: &Namespace, overrides: Overrides, wanted: Wanted) -> Self {
+        let Wanted { positioned, recoverable, recover } = wanted;
+        if !namespace.has_history() {
+            return Self { was_recovering: recover.is_some(), ..Self::default() };
+        }
         let force_recovery = overrides.force_recovery.unwrap_or(namespace.force_recovery);
         let force_positioning = overrides.force_positioning.unwrap_or(namespace.force_positioning);
-        let recoverable = force_recovery || command.recoverable || recover.is_some();
-        let positioned = force_positioning || command.positioned || recoverable;
+        let recoverable = force_recovery || recoverable || recover.is_some();
+        let positioned = force_positioning || positioned || recoverable;
         Self { positioned, recoverable, recover, was_recovering: false }
     }
 

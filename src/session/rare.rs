@@ -4,25 +4,40 @@
 use std::sync::Arc;
 
 use crate::auth::ConnectionClaims;
+use crate::domain::call::Header;
 use crate::session::Session;
 use crate::session::connecting::Connecting;
 use crate::session::grants::Grants;
 use crate::session::identity::Identity;
+use crate::session::options::Wanted;
 use crate::session::unanswered::Unanswered;
 
 /// A session's rare state.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
-    /// The commands that the broker has not answered.
+    /// The commands that have not been answered.
     pub(super) unanswered: Unanswered,
     /// What the token says that came with the HTTP request. It counts if the connect command has none.
     pub(super) offered: Option<Arc<ConnectionClaims>>,
-    /// What the client's connection token says.
+    /// Who the client is, by its connection token or by the application's backend.
     pub(super) identity: Option<Identity>,
-    /// The connect that waits for the subscriptions that its token brings.
-    pub(super) connecting: Option<Box<Connecting>>,
-    /// What tokens say about its subscriptions.
+    /// What tokens and backends say about its subscriptions.
     pub(super) grants: Grants,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few of the clients with rare state have: while they connect, and where backends are asked.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// The connect that waits for the application's backend, or for the subscriptions that come with it.
+    pub(super) connecting: Option<Connecting>,
+    /// How the client wants to be subscribed, for each subscribe that the application's backend is asked about, by the
+    /// command's id. At most as many as the client may have subscriptions.
+    pub(super) subscribing: Vec<(u32, Wanted)>,
+    /// What backends may be sent of the headers that it came with.
+    pub(super) headers: Option<Arc<[Header]>>,
+    /// What backends are told of it, and nobody else: JSON without line breaks.
+    pub(super) meta: Option<Box<str>>,
 }
 
 impl Rare {
@@ -30,8 +45,31 @@ impl Rare {
         self.unanswered.is_empty()
             && self.offered.is_none()
             && self.identity.is_none()
-            && self.connecting.is_none()
             && self.grants.is_empty()
+            && self.extra.is_none()
+    }
+
+    pub(super) fn extra(&self) -> Option<&Extra> {
+        self.extra.as_deref()
+    }
+
+    /// Changes what few clients have, which exists from then on, unless it is empty.
+    pub(super) fn change_extra<R>(&mut self, change: impl FnOnce(&mut Extra) -> R) -> R {
+        let extra = self.extra.get_or_insert_default();
+        let result = change(extra);
+        if extra.is_empty() {
+            self.extra = None;
+        }
+        result
+    }
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.connecting.is_none()
+            && self.subscribing.is_empty()
+            && self.headers.is_none()
+            && self.meta.is_none()
     }
 }
 
@@ -44,5 +82,14 @@ impl Session {
             self.rare = None;
         }
         result
+    }
+
+    /// The same for the part that few clients have.
+    pub(super) fn change_extra<R>(&mut self, change: impl FnOnce(&mut Extra) -> R) -> R {
+        self.change_rare(|rare| rare.change_extra(change))
+    }
+
+    pub(super) fn extra(&self) -> Option<&Extra> {
+        self.rare.as_ref()?.extra()
     }
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{
-    Action, ConnectionClaims, Subject, SubscriptionClaims, TokenError, depends_on_subscription, grant,
+    Action, ConnectionClaims, Granted, Subject, SubscriptionClaims, TokenError, depends_on_subscription,
+    grant,
 };
 use crate::codec::command::Method;
-use crate::config::{Limits, Namespace, Timeouts};
+use crate::config::{Hooks, Limits, Namespace, Rpc, Timeouts};
 use crate::domain::asked::Asked;
 use crate::domain::mail::TopicSlot;
 use crate::domain::namespaces::{Namespaces, TopicRules};
 use crate::domain::reasons::ErrorCode;
 use crate::domain::topic;
-use crate::session::expiry::Now;
+use crate::session::expiry::{Now, Renewal};
 
 /// Bytes of an epoch, at most. Ours have 16, those of other engines seldom more.
 const EPOCH_BYTES: usize = 128;
@@ -31,6 +32,12 @@ pub struct Rules<'a> {
     pub anonymous: bool,
     /// By how much the clocks of those who make tokens may differ from this host's.
     pub leeway: Duration,
+    /// Which backends are asked about connections.
+    pub hooks: &'a Hooks,
+    /// Which backends answer clients' requests.
+    pub rpc: &'a Rpc,
+    /// Whether any backend is told what is for backends alone.
+    pub keeps_meta: bool,
 }
 
 /// What only the shard knows about a client whose command is handled.
@@ -53,6 +60,13 @@ pub struct Facts {
     pub has_room: bool,
     /// Whether the client's transport pings it, so that the protocol's own pings are not needed.
     pub has_pings: bool,
+}
+
+impl Facts {
+    /// Whether the command has a token for the connection, valid or not.
+    pub(super) fn has_own_token(&self) -> bool {
+        matches!(self.token, Verdict::Connection(_))
+    }
 }
 
 /// What the verification of a command's token has found.
@@ -84,10 +98,20 @@ impl<'a> Rules<'a> {
             Method::Ask { topic, asked: Asked::History(_) } => asks(topic, Action::History),
             Method::Connect(_)
             | Method::Refresh { .. }
+            | Method::Rpc { .. }
             | Method::Pong
-            | Method::Send
+            | Method::Send { .. }
             | Method::Unavailable
             | Method::Unknown => None,
+        }
+    }
+
+    /// Who prolongs what expires: the backend that a hook names, if it names one, or else the client, if it `can`.
+    pub(super) fn renewal(self, hook: &str, can: bool) -> Renewal {
+        match (hook.is_empty(), can) {
+            (false, _) => Renewal::Backend,
+            (true, true) => Renewal::Client,
+            (true, false) => Renewal::Nobody,
         }
     }
 
@@ -111,7 +135,7 @@ impl<'a> Rules<'a> {
     }
 
     /// Whether the client may subscribe to the topic.
-    pub(super) fn check_access(self, topic: &str, subject: &Subject<'_>) -> Result<(), ErrorCode> {
+    pub(super) fn check_access(self, topic: &str, subject: &Subject<'_>) -> Result<Granted, ErrorCode> {
         grant(topic, &self.topic(topic)?, subject, Action::Subscribe)
     }
 
@@ -126,15 +150,15 @@ impl<'a> Rules<'a> {
         topic: &str,
         data: Option<&'d [u8]>,
         subject: &Subject<'_>,
-    ) -> Result<&'d [u8], ErrorCode> {
+    ) -> Result<(Granted, &'d [u8]), ErrorCode> {
         let rules = self.topic(topic)?;
-        grant(topic, &rules, subject, Action::Publish)?;
+        let granted = grant(topic, &rules, subject, Action::Publish)?;
         let data = data.ok_or(ErrorCode::BadRequest)?;
         let own_limit = Some(rules.options.publication_bytes).filter(|&limit| limit > 0);
         if data.len() > own_limit.unwrap_or(self.limits.publication_bytes) {
             return Err(ErrorCode::LimitExceeded);
         }
-        Ok(data)
+        Ok((granted, data))
     }
 
     /// Whether the client may ask this about the topic.

@@ -1,6 +1,7 @@
 //! The protocol by tables and by enumeration.
 
 mod answers;
+mod calls;
 mod connecting;
 mod permissions;
 mod timeouts;
@@ -10,14 +11,14 @@ mod walk;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::action::{Accepted, Action, ProtocolError, ServerSide, Until};
+use super::action::{Accepted, Action, Asking, ProtocolError, ServerSide, Until};
 use super::expiry::Now;
 use super::rules::{Facts, Rules, Verdict};
 use super::timeouts::{Expiry, Silence};
 use super::*;
 use crate::base::clock::UnixTime;
 use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe, Token};
-use crate::config::{Allowed, Config, Limits, Namespace, Timeouts, UnknownNamespace};
+use crate::config::{Allowed, Config, Hooks, Limits, Namespace, Rpc, Timeouts, UnknownNamespace};
 use crate::domain::asked::{Asked, HistoryRange};
 use crate::domain::codec::Codec;
 use crate::domain::mail::TopicSlot;
@@ -36,6 +37,8 @@ struct World {
     namespaces: Namespaces,
     /// Whether clients need no token.
     anonymous: bool,
+    hooks: Hooks,
+    rpc: Rpc,
 }
 
 impl World {
@@ -62,6 +65,8 @@ impl World {
             limits: config.limits,
             timeouts: config.timeouts,
             anonymous: true,
+            hooks: config.hooks,
+            rpc: config.rpc,
         }
     }
 
@@ -72,6 +77,9 @@ impl World {
             namespaces: &self.namespaces,
             anonymous: self.anonymous,
             leeway: Duration::ZERO,
+            hooks: &self.hooks,
+            rpc: &self.rpc,
+            keeps_meta: true,
         }
     }
 
@@ -119,6 +127,7 @@ fn subscription(topic: &'static str) -> Subscribe<'static> {
         recoverable: false,
         positioned: false,
         rejects_unrecovered: false,
+        data: None,
         unsupported: false,
     }
 }
@@ -138,6 +147,25 @@ fn unsubscribe(id: u32, topic: &'static str) -> Read {
 
 fn publish(id: u32, topic: &'static str, data: &'static [u8]) -> Read {
     command(id, Method::Publish { topic: Cow::Borrowed(topic), data: Some(data) })
+}
+
+fn rpc(id: u32, method: &'static str, data: &'static [u8]) -> Read {
+    command(id, Method::Rpc { method: Cow::Borrowed(method), data: Some(data) })
+}
+
+/// Has backends answer rpcs and messages, and decide about the topics of the namespace `asked`.
+fn asks_backend(config: &mut Config) {
+    let backend = || "amqp".to_owned();
+    let asked = Namespace {
+        subscribe_hook: backend(),
+        publish_hook: backend(),
+        sub_refresh_hook: backend(),
+        history_size: 10,
+        ..Namespace::default()
+    };
+    config.namespaces.insert("asked".to_owned(), asked);
+    config.rpc.methods.insert("*".to_owned(), backend());
+    config.rpc.send = backend();
 }
 
 fn history(id: u32, topic: &'static str) -> Read {
@@ -166,10 +194,10 @@ fn show(action: &Action<'_>) -> String {
         Action::Pong => "pong".to_owned(),
         Action::Refuse { id, error } => format!("{id}: error {}", error.code()),
         Action::RefuseConnect { id, error } => format!("{id}: error {}, and no more", error.code()),
-        Action::Connect { id, accepted: Accepted { ttl: Some(ttl), .. } } => {
+        Action::Connect { id, accepted: Accepted { ttl: Some(ttl), .. }, .. } => {
             format!("{id}: connected for {ttl} s")
         }
-        Action::Connect { id, accepted: Accepted { ping, pong, .. } } => {
+        Action::Connect { id, accepted: Accepted { ping, pong, .. }, .. } => {
             format!("{id}: connected, {ping} s, {pong}")
         }
         Action::ConnectAndSubscribe { id, subscriptions } => {
@@ -183,6 +211,13 @@ fn show(action: &Action<'_>) -> String {
         Action::Unsubscribe { id, topic } => format!("{id}: unsubscribe {}", topic.is_some()),
         Action::Publish { id, topic, data } => format!("{id}: publish {} to {topic}", data.len()),
         Action::Ask { id, topic, asked: Asked::History(_) } => format!("{id}: history {topic}"),
+        Action::Call { id, asking } => match asking {
+            Asking::Rpc { method, data } => format!("{id}: rpc {method} of {}", data.len()),
+            Asking::Send { data } => format!("send {}", data.len()),
+            Asking::Connect(_) => format!("{id}: ask who it is"),
+            Asking::Subscribe(command) => format!("{id}: ask about {}", command.topic),
+            Asking::Publish { topic, data } => format!("{id}: ask to publish {} to {topic}", data.len()),
+        },
         Action::PutOff(Until::Answered) => "wait for an answer".to_owned(),
         Action::PutOff(Until::RequestHasRoom) => "wait for room for the request".to_owned(),
         Action::Close(fault) => format!("{}: {fault}", fault.reason().code()),
@@ -219,8 +254,8 @@ fn commands_have_their_order() {
         (too_deep(1, true), ends("1: error 107, and no more", SECOND_CONNECT)),
         (command(0, Method::Pong), [NOT_CONNECTED, "3501: a pong without a ping", "pong", WAITS]),
         (
-            command(0, Method::Send),
-            ends(NOT_CONNECTED, "3508: a `send` command, which this server does not take"),
+            command(0, Method::Send { data: None }),
+            ends(NOT_CONNECTED, "3508: a `send` command, which no backend takes (rpc.send)"),
         ),
         (malformed(), ends(syntax, syntax)),
         (Err(Malformed::NoId), ends(no_id, no_id)),

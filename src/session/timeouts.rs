@@ -4,6 +4,7 @@ use crate::base::moment::Moment;
 use crate::config::{Interval, Timeouts};
 use crate::domain::mail::TopicSlot;
 use crate::domain::reasons::CloseReason;
+use crate::session::expiry::End;
 use crate::session::identity::Identity;
 use crate::session::{Session, State};
 
@@ -16,6 +17,10 @@ pub enum Expiry {
     Close(Silence),
     /// The client's subscription to a topic has expired, and is to be ended.
     EndSubscription(TopicSlot),
+    /// The connection has expired, and the application's backend is to be asked for how long it may stay.
+    AskAboutConnection,
+    /// The same for the client's subscription to a topic.
+    AskAboutSubscription(TopicSlot),
     /// Nothing: the client waits for the server.
     Nothing,
 }
@@ -91,28 +96,28 @@ impl Session {
         Some(self.since.after(length.0))
     }
 
-    /// When a connection that expires is to be closed.
+    /// When something is to be done about a connection that expires.
     fn connection_due(&self, timeouts: &Timeouts) -> Option<Moment> {
-        let expires = self.identity().and_then(Identity::expires)?;
-        Some(expires.after(timeouts.expired.0))
+        self.identity().and_then(Identity::end)?.due(timeouts.expired.0)
     }
 
-    /// Which subscription that expires is to be ended first, and when.
+    /// About which subscription that expires something is to be done first, and when.
     fn subscription_due(&self, timeouts: &Timeouts) -> Option<(TopicSlot, Moment)> {
-        let (topic, expires) = self.rare.as_ref()?.grants.first_to_expire()?;
-        Some((topic, expires.after(timeouts.expired.0)))
+        self.rare.as_ref()?.grants.first_due(timeouts.expired.0)
     }
 
     /// What follows when a time-out is over.
     #[must_use]
     pub fn expiry(&self, now: Moment, timeouts: &Timeouts) -> Expiry {
         if self.connection_due(timeouts).is_some_and(|due| due <= now) {
-            return Expiry::Close(Silence::Token);
+            let asks = self.identity().and_then(Identity::end).is_some_and(End::asks_backend);
+            return if asks { Expiry::AskAboutConnection } else { Expiry::Close(Silence::Token) };
         }
         if let Some((topic, due)) = self.subscription_due(timeouts)
             && due <= now
         {
-            return Expiry::EndSubscription(topic);
+            let asks = self.end_of(topic).is_some_and(End::asks_backend);
+            return if asks { Expiry::AskAboutSubscription(topic) } else { Expiry::EndSubscription(topic) };
         }
         match self.state {
             State::New if self.is_connecting() => Expiry::Nothing,

@@ -29,6 +29,13 @@ impl Session {
         self.change_rare(|rare| rare.offered = Some(claims));
     }
 
+    /// Whether the client shows a token for its connection, with the connect or before, or may have one that nobody can verify
+    /// yet.
+    pub(super) fn shows_token(&self, facts: &Facts) -> bool {
+        let was_offered = self.rare.as_ref().is_some_and(|rare| rare.offered.is_some());
+        was_offered || matches!(facts.token, Verdict::Connection(_) | Verdict::Undecided)
+    }
+
     /// What the token of a connect says. `None`: the client has none, and needs none.
     pub(super) fn connection_claims(
         &self,
@@ -61,18 +68,44 @@ impl Session {
         }
     }
 
-    /// Notes who the client is, by its own token or by one that was offered, which counts no more.
-    pub(super) fn take_identity(&mut self, claims: &ConnectionClaims, facts: &Facts) {
-        let renews = matches!(facts.token, Verdict::Connection(_));
+    /// Notes who the client is, by its own token, by one that was offered, which counts no more, or by the application's
+    /// backend. `renews`: the client can get another token where it has this one from. One that was offered for it, it cannot.
+    pub(super) fn take_identity(
+        &mut self,
+        claims: &ConnectionClaims,
+        renews: bool,
+        rules: Rules<'_>,
+        now: Now,
+    ) {
+        let renewal = rules.renewal(&rules.hooks.refresh, renews);
         self.change_rare(|rare| {
             rare.offered = None;
-            rare.identity = Some(Identity::new(claims, facts.now, renews));
+            rare.identity = Some(Identity::new(claims, now, renewal));
         });
+        self.take_meta(claims, rules);
+    }
+
+    fn take_meta(&mut self, claims: &ConnectionClaims, rules: Rules<'_>) {
+        let meta = claims.meta.clone().filter(|_| rules.keeps_meta);
+        if meta.is_some() {
+            self.change_extra(|extra| extra.meta = meta);
+        }
+    }
+
+    /// Takes the terms on which a connection that has expired may stay.
+    pub(super) fn prolong(&mut self, terms: &ConnectionClaims, rules: Rules<'_>, now: Now) {
+        let renewal = rules.renewal(&rules.hooks.refresh, false);
+        self.change_rare(|rare| {
+            if let Some(identity) = &mut rare.identity {
+                identity.prolong(terms, now, renewal);
+            }
+        });
+        self.take_meta(terms, rules);
     }
 
     /// Seconds until the client is to send another token. `None`: it need not.
     pub(super) fn connection_ttl(&self, now: Now) -> Option<NonZeroU32> {
-        let expires = self.identity().and_then(Identity::renews_at)?;
+        let expires = self.identity().and_then(Identity::end)?.told()?;
         Some(now.seconds_until(expires))
     }
 
@@ -85,7 +118,7 @@ impl Session {
                 ProtocolError::ExpiredToken
             }
             Verdict::Connection(Ok(claims)) => {
-                self.take_identity(claims, facts);
+                self.take_identity(claims, true, rules, facts.now);
                 return Action::Refresh { id, ttl: self.connection_ttl(facts.now) };
             }
             Verdict::Connection(Err(error)) if error.is_about_time() => ProtocolError::ExpiredToken,
@@ -107,7 +140,7 @@ impl Session {
             Verdict::Subscription(Ok(claims)) if !self.is_meant(claims, topic, facts) => {
                 Err(Unfit::Closed(ProtocolError::OtherSubscription))
             }
-            Verdict::Subscription(Ok(claims)) if claims.has_ended(facts.now.unix, rules.leeway) => {
+            Verdict::Subscription(Ok(claims)) if claims.terms.has_ended(facts.now.unix, rules.leeway) => {
                 Err(Unfit::Refused(ErrorCode::Expired))
             }
             Verdict::Subscription(Ok(claims)) => Ok(Some(claims)),
@@ -141,7 +174,8 @@ impl Session {
         };
         match self.subscription_claims(topic, rules, facts) {
             Ok(Some(claims)) => {
-                let ttl = self.grant_again(slot, claims, facts.now);
+                let renewal = rules.renewal(&rules.namespace(topic).sub_refresh_hook, true);
+                let ttl = self.grant_again(slot, &claims.terms, renewal, facts.now);
                 Action::RefreshSubscription { id, ttl }
             }
             Ok(None) => Action::Refuse { id, error: ErrorCode::BadRequest },

@@ -6,9 +6,9 @@ use foldhash::fast::FixedState;
 
 use crate::session::Pending;
 
-/// What a publish costs besides its data and what it says of the client, of the bytes that a client may have unanswered.
-/// With messages of up to 64 KiB, about a hundred small publishes may be unanswered.
-const PUBLISH_COST: usize = 512;
+/// What a publish or an rpc costs besides its data and what it says of the client, of the bytes that a client may have
+/// unanswered. With messages of up to 64 KiB, about a hundred small publishes may be unanswered.
+const COST: usize = 512;
 
 /// Commands that wait, in no order. Few clients have several, so the first one costs no allocation of its own.
 #[derive(Debug, Default)]
@@ -79,13 +79,22 @@ impl Unanswered {
         self.entries().any(|entry| entry.topic == topic && counts(entry.pending))
     }
 
-    /// Bytes of data and clients of the publishes among them, and for each `PUBLISH_COST` more.
+    /// Bytes of data and clients of the publishes among them, and for each `COST` more.
     pub(super) fn publishing_bytes(&self) -> usize {
         let bytes = self.entries().map(|entry| match entry.pending {
-            Pending::Publish(bytes) => PUBLISH_COST + bytes as usize,
-            Pending::Question | Pending::Subscribe => 0,
+            Pending::Publish(bytes) | Pending::PublishHook(bytes) => COST + bytes as usize,
+            Pending::Question | Pending::Subscribe | Pending::Rpc(_) => 0,
         });
         bytes.sum()
+    }
+
+    /// How many of them are rpcs, and the bytes of their data, with `COST` more for each.
+    pub(super) fn rpcs(&self) -> (usize, usize) {
+        let bytes = self.entries().filter_map(|entry| match entry.pending {
+            Pending::Rpc(bytes) => Some(COST + bytes as usize),
+            Pending::Publish(_) | Pending::PublishHook(_) | Pending::Question | Pending::Subscribe => None,
+        });
+        bytes.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes))
     }
 
     /// How many of them are subscribes.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::command::{Command, Malformed};
+use crate::codec::command::{Command, Malformed, Method};
 use crate::codec::reply::{Connected, EncodedSubscriptions, Refreshed, Reply};
 use crate::domain::client_info::ClientInfo;
 use crate::domain::mail::{Publish, Question, ReplyTo, Request, TopicQuestion, TopicSlot};
@@ -14,7 +14,7 @@ use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, Verdict};
 use crate::session::{Pending, is_request};
 use crate::shard::Shard;
-use crate::shard::membership::Joined;
+use crate::shard::membership::{Joined, Room};
 use crate::transport::{Message, Transport};
 
 /// The engine's, as clients are told it.
@@ -95,14 +95,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let codec = self.clients[slot].transport.codec();
         let command = codec.read(bytes, self.settings.limits.json_depth);
+        if let Ok(Command { method: Method::Connect(connect), .. }) = &command {
+            self.keep_headers_of_connect(slot, connect);
+        }
         let verdict = command.as_ref().map_or(Verdict::None, |command| self.verdict(slot, command));
-        let rules = Rules {
-            limits: &self.settings.limits,
-            timeouts: &self.settings.timeouts,
-            namespaces: &self.settings.namespaces,
-            anonymous: self.settings.anonymous,
-            leeway: self.settings.leeway,
-        };
+        let rules = self.settings.rules();
         let facts = self.facts(slot, command.as_ref(), rules, verdict);
         let action = self.clients[slot].session.handle(command, rules, &facts);
         let outcome = self.execute(slot, action);
@@ -150,7 +147,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// Carries out what the session has decided about a command.
-    fn execute(&mut self, slot: u32, action: Action<'_>) -> Outcome {
+    pub(super) fn execute(&mut self, slot: u32, action: Action<'_>) -> Outcome {
         match action {
             Action::Pong => {
                 self.clients[slot].reset_rechecks();
@@ -162,10 +159,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.time(slot);
                 Outcome::NotConnected
             }
-            Action::Connect { id, accepted } => {
-                self.connected(slot, id, accepted, EncodedSubscriptions::default());
+            Action::Connect { id, accepted, data } => {
+                self.connected(slot, id, accepted, data.as_deref(), EncodedSubscriptions::default());
                 Outcome::Done
             }
+            Action::Call { id, asking } => self.call(slot, id, asking),
             Action::ConnectAndSubscribe { id, subscriptions } => {
                 self.connect_and_subscribe(slot, id, subscriptions)
             }
@@ -218,10 +216,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         slot: u32,
         id: u32,
         Accepted { ping, pong, ttl }: Accepted,
+        data: Option<&str>,
         subscriptions: EncodedSubscriptions<'_>,
     ) {
         let client = self.client_id(slot).to_string();
-        let connected = Connected { client: &client, version: VERSION, ttl, ping, pong, subscriptions };
+        let connected = Connected { client: &client, version: VERSION, ttl, ping, pong, data, subscriptions };
         self.put_reply(slot, id, &Reply::Connect(connected));
         self.begin_pings(slot);
     }
@@ -232,7 +231,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn subscribe(&mut self, slot: u32, id: u32, topic: &str, options: SubscribeOptions) -> Outcome {
-        match self.join(slot, topic, id, options) {
+        match self.join(slot, topic, id, options, Room::Needed) {
             Joined::AtOnce | Joined::Later => Outcome::Done,
             Joined::NoRoom => {
                 self.clients[slot].session.answered(id);
@@ -258,10 +257,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn publish(&mut self, slot: u32, id: u32, topic: &str, data: &[u8]) -> Outcome {
-        let reply_to = ReplyTo::Client(self.reply_address(slot, id));
-        let info = Some(Arc::new(self.client_info(slot, topic)));
-        let (topics, data) = ([topic.into()].into(), data.into());
-        let publish = Publish { reply_to, topics, data, id: None, key: None, info, skips_history: false };
+        let publish = self.publish_of(slot, id, topic, data);
         let weight = publish.weight();
         if !self.broker.requests.send(Request::Publish(Box::new(publish))) {
             return self.wait_for_room(slot);
@@ -269,6 +265,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let pending = Pending::Publish(u32::try_from(weight).unwrap_or(u32::MAX));
         self.clients[slot].session.asked(id, topic, pending);
         Outcome::Done
+    }
+
+    /// What a client publishes by the command with this id.
+    pub(super) fn publish_of(&self, slot: u32, id: u32, topic: &str, data: &[u8]) -> Publish {
+        let reply_to = ReplyTo::Client(self.reply_address(slot, id));
+        let info = Some(Arc::new(self.client_info(slot, topic)));
+        let (topics, data) = ([topic.into()].into(), data.into());
+        Publish { reply_to, topics, data, id: None, key: None, info, skips_history: false }
     }
 
     /// The client as the subscribers of a topic see it.
@@ -285,7 +289,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// The queue of requests is full: the command is tried again with the next tick.
-    fn wait_for_room(&mut self, slot: u32) -> Outcome {
+    pub(super) fn wait_for_room(&mut self, slot: u32) -> Outcome {
         self.broker.requests.retry_client(slot);
         Outcome::Wait
     }

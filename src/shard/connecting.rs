@@ -16,7 +16,7 @@ use crate::net::stream::Stream;
 use crate::session::action::ServerSide;
 use crate::shard::Shard;
 use crate::shard::commands::Outcome;
-use crate::shard::membership::Joined;
+use crate::shard::membership::{Joined, Room};
 use crate::transport::Transport;
 
 impl<S: Stream, T: Transport> Shard<S, T> {
@@ -32,13 +32,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         for ServerSide { topic, options } in subscriptions {
             // Each is as much work as a subscribe.
             self.use_share(topic.len());
-            match self.join(slot, &topic, id, options) {
+            match self.join(slot, &topic, id, options, Room::Found) {
                 // A recovery that is given up at once can be the one that ends the connect.
                 Joined::AtOnce | Joined::Later if !self.clients[slot].session.is_connecting() => break,
                 Joined::AtOnce | Joined::Later => {}
                 Joined::NoRoom => unreachable!("the topics of a connect are queued"),
                 Joined::NotNow => {
-                    self.fail_connect(slot, ErrorCode::TooManyRequests);
+                    self.fail_connect(slot, &Reply::Error(ErrorCode::TooManyRequests), true);
                     return Outcome::NotConnected;
                 }
             }
@@ -67,7 +67,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Writes the reply to a connect, if all of its subscriptions are made. Returns whether they are.
     fn answer_complete_connect(&mut self, slot: u32) -> bool {
-        let Some(id) = self.clients[slot].session.complete_connect() else { return false };
+        let Some((id, data)) = self.clients[slot].session.complete_connect() else { return false };
         let (timeouts, now) = (&self.settings.timeouts, self.now());
         let client = &mut self.clients[slot];
         let unfinished = client.unfinished.as_mut();
@@ -76,25 +76,26 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         client.free_unfinished();
         let accepted = client.session.accept(timeouts, client.transport.has_pings(), now);
         self.replies.release(prepared.len());
-        self.connected(slot, id, accepted, EncodedSubscriptions(&prepared));
+        self.connected(slot, id, accepted, data.as_deref(), EncodedSubscriptions(&prepared));
         self.release(slot);
         true
     }
 
-    /// Answers a connect with an error, and undoes what it has done.
-    pub(super) fn fail_connect(&mut self, slot: u32, error: ErrorCode) {
+    /// Answers a connect that waits with an error, and undoes what it has done. Without an answer to it, a client
+    /// `comes_back`, or does not.
+    pub(super) fn fail_connect(&mut self, slot: u32, error: &Reply<'_>, comes_back: bool) {
         let now = self.now();
-        let Some(id) = self.clients[slot].session.fail_connect(error, now) else { return };
+        let Some(id) = self.clients[slot].session.fail_connect(comes_back, now) else { return };
         self.leave_all_topics(slot);
         self.drop_unfinished(slot);
         self.clients[slot].set_held(false);
         self.time(slot);
-        self.put_reply(slot, id, &Reply::Error(error));
+        self.put_reply(slot, id, error);
         self.send_connect_reply(slot);
     }
 
     /// Sends the reply to a connect that has waited, and lets the client's next command have its turn.
-    fn send_connect_reply(&mut self, slot: u32) {
+    pub(super) fn send_connect_reply(&mut self, slot: u32) {
         self.flush_lines(slot);
         self.visit(slot);
         if self.clients[slot].is_stalled() {

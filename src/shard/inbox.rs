@@ -102,6 +102,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 }
                 self.answered(command, answer);
             }
+            Mail::Called { to, called } => self.called(to, *called),
             Mail::Waits { client } => self.note_answer(client),
             Mail::AskAgain { question, budget } => self.ask_again(question, budget.is_some()),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
@@ -140,7 +141,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    fn disconnect(&mut self, client: ClientKey, closing: &Closing) {
+    pub(super) fn disconnect(&mut self, client: ClientKey, closing: &Closing) {
         if self.clients.find(client).is_none() {
             return;
         }

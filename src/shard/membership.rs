@@ -19,7 +19,7 @@ use crate::domain::position::Position;
 use crate::domain::reasons::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::options::SubscribeOptions;
-use crate::session::{Pending, answers};
+use crate::session::{Pending, answers, comes_back};
 use crate::shard::Shard;
 use crate::shard::pending::PendingSubscriber;
 use crate::shard::subscriptions::Subscription;
@@ -43,16 +43,31 @@ pub(super) enum Joined {
     NotNow,
 }
 
+/// Whether a topic may be attached that the queue of requests has no room for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// No: the command is to be tried again.
+    Needed,
+    /// Yes: the command, or the connect that brings the subscription, has found room once. The topic is queued.
+    Found,
+}
+
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Subscribes a client, at once or as soon as the broker has answered.
-    pub(super) fn join(&mut self, slot: u32, name: &str, id: u32, options: SubscribeOptions) -> Joined {
+    pub(super) fn join(
+        &mut self,
+        slot: u32,
+        name: &str,
+        id: u32,
+        options: SubscribeOptions,
+        room: Room,
+    ) -> Joined {
         let variant = self.variant_for(slot, name);
         // What follows may complete the connect that it is held for.
         let is_held = self.clients[slot].is_held();
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
-            // A connect has found room once. All of its topics are queued.
-            None if !is_held && !self.broker.requests.has_room() => return Joined::NoRoom,
+            None if room == Room::Needed && !self.broker.requests.has_room() => return Joined::NoRoom,
             None => self.attach(name, variant),
         };
         let command = CommandKey { client: self.clients.key(slot), id };
@@ -300,7 +315,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Tells a client that it is not subscribed to a topic that it waited for.
     fn refuse_subscription(&mut self, command: CommandKey, error: ErrorCode) {
         if self.clients[command.client.slot].is_held() {
-            self.fail_connect(command.client.slot, error);
+            self.fail_connect(command.client.slot, &Reply::Error(error), comes_back(error));
         } else {
             self.reply(command, &Reply::Error(error));
         }
@@ -354,7 +369,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// The same, for a reply that is written already.
-    fn send_reply(&mut self, to: CommandKey) {
+    pub(super) fn send_reply(&mut self, to: CommandKey) {
         let slot = to.client.slot;
         if self.clients[slot].is_held() {
             return self.continue_connect(slot);

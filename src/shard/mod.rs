@@ -30,6 +30,7 @@
 
 mod admission;
 mod backlog;
+mod calls;
 pub mod client;
 mod client_list;
 pub mod clients;
@@ -74,18 +75,20 @@ use crate::base::clock::{Clock, UnixTime};
 use crate::base::mailbox::{Receiver, Sender};
 use crate::base::moment::GRAIN;
 use crate::codec::deflate::Inflater;
-use crate::config::{Budgets, Config, Limits, Timeouts};
+use crate::config::{Budgets, Config, Hooks, Limits, Rpc, Timeouts};
 use crate::domain::client_id::{ClientId, NodeId};
 use crate::domain::mail::{ClientKey, Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::Reporter;
 use crate::domain::settings::EngineSettings;
 use crate::net::stream::Stream;
+use crate::session::rules::Rules;
 use crate::stats::ShardStats;
 use crate::transport::upgrade::UpgradePolicy;
 use crate::transport::{Phase, Policy, Transport};
 
 use admission::Admission;
+use calls::ForwardedHeaders;
 use clients::Clients;
 use delivery::Delivery;
 use faults::FaultLog;
@@ -185,6 +188,14 @@ struct Settings {
     anonymous: bool,
     /// By how much the clocks of those who make tokens may differ.
     leeway: Duration,
+    /// Which backends are asked about connections.
+    hooks: Hooks,
+    /// Which backends answer clients' requests.
+    rpc: Rpc,
+    /// Whether any backend is told what is for backends alone.
+    keeps_meta: bool,
+    /// Which headers backends are sent.
+    headers: ForwardedHeaders,
 }
 
 /// A shard's connection with the broker thread: mail comes in, requests and reports go out.
@@ -206,6 +217,24 @@ impl Settings {
             namespaces,
             anonymous: config.allows_anonymous(),
             leeway: config.tokens.leeway.0,
+            hooks: config.hooks.clone(),
+            rpc: config.rpc.clone(),
+            keeps_meta: config.backends.values().any(|backend| backend.meta),
+            headers: ForwardedHeaders::new(config),
+        }
+    }
+
+    /// What clients' sessions decide by.
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            limits: &self.limits,
+            timeouts: &self.timeouts,
+            namespaces: &self.namespaces,
+            anonymous: self.anonymous,
+            leeway: self.leeway,
+            hooks: &self.hooks,
+            rpc: &self.rpc,
+            keeps_meta: self.keeps_meta,
         }
     }
 }

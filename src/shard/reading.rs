@@ -290,6 +290,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8], credential: Option<&Credential>) {
+        self.keep_headers_of_request(slot, head);
         let origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
         self.clients[slot].set_origin(origin);
         self.entered(slot, Phase::Upgrading);

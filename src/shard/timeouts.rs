@@ -130,7 +130,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Phase::Open if is_due(self.message_due(client)) => Late::Message,
             Phase::Open => match client.session.expiry(self.timers.now(), &self.settings.timeouts) {
                 Expiry::Close(silence) => Late::Command(silence),
-                Expiry::EndSubscription(_) => return self.end_expired_subscriptions(slot),
+                Expiry::EndSubscription(_) | Expiry::AskAboutSubscription(_) => {
+                    return self.handle_expired_subscriptions(slot);
+                }
+                Expiry::AskAboutConnection => return self.ask_about_connection(slot),
                 Expiry::Ping => return self.ping(slot),
                 Expiry::Nothing => return,
             },
@@ -140,13 +143,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    fn end_expired_subscriptions(&mut self, slot: u32) {
+    /// Ends the subscriptions that have expired, or asks the application's backend about them.
+    fn handle_expired_subscriptions(&mut self, slot: u32) {
         for _ in 0..self.clients[slot].subscriptions.as_slice().len() {
             // Telling it of one may have ended its connection.
             let Some(client) = self.clients.get(slot) else { return };
             let next = client.session.expiry(self.timers.now(), &self.settings.timeouts);
-            let Expiry::EndSubscription(topic) = next else { return };
-            self.end_subscription(slot, topic, UnsubscribeCode::Expired);
+            match next {
+                Expiry::EndSubscription(topic) => {
+                    self.end_subscription(slot, topic, UnsubscribeCode::Expired);
+                }
+                Expiry::AskAboutSubscription(topic) => {
+                    if !self.ask_about_subscription(slot, topic) {
+                        return;
+                    }
+                }
+                _ => return,
+            }
         }
     }
 

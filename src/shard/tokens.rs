@@ -157,7 +157,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Takes the token of the header `Authorization` among the `headers` of a connect, by which SDKs in browsers send what
     /// they cannot send with the request. It counts like that of the request, and before it.
     fn headers_verdict(&mut self, slot: u32, connect: &Connect<'_>) -> Verdict {
-        let token = bearer(&connect.authorization.0).unwrap_or_default();
+        let token = bearer(connect.header("authorization")).unwrap_or_default();
         if token.is_empty() || self.tokens.ignored.offered {
             return Verdict::None;
         }

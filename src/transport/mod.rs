@@ -108,6 +108,9 @@ pub enum Ending {
 
 /// One connection's transport: what its bytes mean, and how messages become bytes.
 pub trait Transport: fmt::Debug + Default {
+    /// Its name, as the application's backend is told it.
+    const NAME: &'static str;
+
     /// Where the connection is in its life.
     fn phase(&self) -> Phase;
 

@@ -114,10 +114,15 @@ pub fn describe(head: &[u8]) -> Described {
 /// The `Origin` header of the request that begins with `head`, as it came.
 #[must_use]
 pub fn origin(head: &[u8]) -> Option<&[u8]> {
-    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.find_map(|line| {
-        let (name, value) = line.split_at_checked("origin:".len())?;
-        name.eq_ignore_ascii_case(b"origin:").then_some(value.trim_ascii())
+    header_lines(head).find(|(name, _)| name.eq_ignore_ascii_case(b"origin")).map(|(_, value)| value)
+}
+
+/// The names and values of the headers of the request that begins with `head`, which was accepted.
+pub fn header_lines(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = head.split(|&byte| byte == b'\n').skip(1).map(<[u8]>::trim_ascii);
+    lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
     })
 }
 

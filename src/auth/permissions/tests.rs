@@ -156,8 +156,10 @@ fn granted(
     let rules = namespaces.rules(&topic).expect("its namespace is configured");
     let subject =
         Subject { user, is_subscribed: is_subscribed.unwrap_or(really), caps, has_subscription_token };
-    let outcome = grant(&topic, &rules, &subject, action)
-        .map_or_else(|error| error.code().to_string(), |()| "ok".to_owned());
+    let outcome = grant(&topic, &rules, &subject, action).map_or_else(
+        |error| error.code().to_string(),
+        |granted| if granted == Granted::Yes { "ok" } else { "ask" }.to_owned(),
+    );
     let words = [action_word, topic_word, server, user_word, subscribed, token, caps_word];
     (Cell { words, flag: flag.to_vec() }, outcome, depends_on_subscription(&rules, action))
 }

@@ -106,7 +106,7 @@ fn a_connection_ends_with_its_token_unless_expire_at_says_otherwise() {
     ] {
         assert_eq!(connection(claims).unwrap().expires, end, "{claims}");
         let claims = claims.replacen('{', r#"{"channel":"news","#, 1).replace(",}", "}");
-        assert_eq!(subscription(&claims).unwrap().expires, end, "{claims}");
+        assert_eq!(subscription(&claims).unwrap().terms.expires, end, "{claims}");
     }
 }
 
@@ -173,7 +173,7 @@ fn json_for_the_application_comes_as_it_is_or_in_base64() {
         let read = connection(claims).map(|claims| claims.info);
         assert_eq!(read.as_ref().map(|info| info.as_deref()), expected, "{claims}");
         let of_subscription =
-            subscription(&claims.replacen('{', r#"{"channel":"news","#, 1)).map(|claims| claims.info);
+            subscription(&claims.replacen('{', r#"{"channel":"news","#, 1)).map(|claims| claims.terms.info);
         assert_eq!(of_subscription.as_ref().map(|info| info.as_deref()), expected, "{claims}");
     }
     assert_eq!(
@@ -191,9 +191,12 @@ fn a_subscription_names_its_topic_and_perhaps_user_and_client() {
         (claims.user.as_deref(), &*claims.topic, claims.client.as_deref()),
         (Some("ann"), "$chat:1", Some("c7"))
     );
-    assert_eq!(claims.data.as_deref(), Some("[1]"));
+    assert_eq!(claims.terms.data.as_deref(), Some("[1]"));
     let anonymous = subscription(r#"{"sub":"","channel":"a","client":"","b64data":"WzFd"}"#).unwrap();
-    assert_eq!((anonymous.user, anonymous.client, anonymous.data.as_deref()), (None, None, Some("[1]")));
+    assert_eq!(
+        (anonymous.user, anonymous.client, anonymous.terms.data.as_deref()),
+        (None, None, Some("[1]"))
+    );
     let topic = |error| Err(TokenError::Topic { claim: "channel".into(), error });
     let long = format!(r#"{{"channel":"{}"}}"#, "x".repeat(256));
     for (claims, outcome) in [
@@ -217,7 +220,7 @@ fn a_subscription_names_its_topic_and_perhaps_user_and_client() {
 #[test]
 fn overrides_are_truths_in_objects() {
     let read = |json: &str| {
-        subscription(&format!(r#"{{"channel":"a","override":{json}}}"#)).map(|claims| claims.overrides)
+        subscription(&format!(r#"{{"channel":"a","override":{json}}}"#)).map(|claims| claims.terms.overrides)
     };
     let all = r#"{"presence":{"value":true},"join_leave":{"value":false},"force_push_join_leave":{"value":true},
         "force_positioning":{"value":false},"force_recovery":{"value":true},"later":7}"#;

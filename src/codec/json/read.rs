@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use memchr::memchr;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::checker::too_deep;
@@ -19,6 +19,9 @@ use crate::domain::asked::{Asked, HistoryRange};
 
 /// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
 const REJECT_UNRECOVERED: i64 = 2;
+
+/// Why a message without a reply is refused: the client is closed.
+const TOO_DEEP: &str = "nested too deeply (limits.json_depth)";
 
 /// The first command of a message, and the rest. Commands are separated by `\n`; one after the last command separates nothing.
 #[must_use]
@@ -43,19 +46,25 @@ pub fn is_json(message: &[u8]) -> bool {
 /// What is wrong with it; see [`Malformed`].
 pub fn shallow_command(line: &[u8], depth_max: usize) -> Result<Command<'_>, Malformed> {
     let command = command(line)?;
-    // What has no reply cannot be refused, and is not passed on.
-    if command.id > 0 && is_too_deep(&command, line, depth_max) {
-        let is_connect = matches!(command.method, Method::Connect(_));
-        return Err(Malformed::TooDeep { id: command.id, is_connect });
+    let is_passed_on = command.id > 0 || matches!(command.method, Method::Send { .. });
+    if !is_passed_on || !is_too_deep(&command, line, depth_max) {
+        return Ok(command);
     }
-    Ok(command)
+    match command {
+        Command { id: 0, .. } => Err(Malformed::Syntax(TOO_DEEP.to_owned())),
+        Command { id, method } => {
+            Err(Malformed::TooDeep { id, is_connect: matches!(method, Method::Connect(_)) })
+        }
+    }
 }
 
-/// Whether a command in `line` is nested more deeply than SDKs can read. For a publish only the data counts,
-/// because only the data is passed on.
+/// Whether a command in `line` is nested more deeply than SDKs can read. Of a publish, an rpc and a send only the data
+/// counts, because only the data is passed on.
 fn is_too_deep(command: &Command<'_>, line: &[u8], depth_max: usize) -> bool {
     let part = match command.method {
-        Method::Publish { data: Some(data), .. } => data,
+        Method::Publish { data: Some(data), .. }
+        | Method::Rpc { data: Some(data), .. }
+        | Method::Send { data: Some(data) } => data,
         _ => line,
     };
     too_deep(part, depth_max)
@@ -73,7 +82,9 @@ pub fn command(line: &[u8]) -> Result<Command<'_>, Malformed> {
     let method = fields.method()?;
     match (id, &method) {
         (0, None) => Ok(Command { id, method: Method::Pong }),
-        (0, Some(Method::Send)) | (1.., _) => Ok(Command { id, method: method.unwrap_or(Method::Unknown) }),
+        (0, Some(Method::Send { .. })) | (1.., _) => {
+            Ok(Command { id, method: method.unwrap_or(Method::Unknown) })
+        }
         (0, Some(_)) => Err(Malformed::NoId),
     }
 }
@@ -119,12 +130,14 @@ struct Fields<'a> {
     unsubscribe: Option<Object<UnsubscribeFields<'a>>>,
     #[serde(borrow)]
     publish: Option<Object<PublishFields<'a>>>,
-    send: Option<IgnoredAny>,
+    #[serde(borrow)]
+    send: Option<Object<SendFields<'a>>>,
     presence: Option<IgnoredAny>,
     presence_stats: Option<IgnoredAny>,
     #[serde(borrow)]
     history: Option<Object<HistoryFields<'a>>>,
-    rpc: Option<IgnoredAny>,
+    #[serde(borrow)]
+    rpc: Option<Object<RpcFields<'a>>>,
     #[serde(borrow)]
     refresh: Option<Object<RefreshFields<'a>>>,
     #[serde(borrow)]
@@ -135,7 +148,7 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The command's method, if it has exactly one.
     fn method(self) -> Result<Option<Method<'a>>, Malformed> {
-        let unavailable = [self.presence, self.presence_stats, self.rpc, self.ping];
+        let unavailable = [self.presence, self.presence_stats, self.ping];
         let mut methods = [
             self.connect.map(|Object(fields)| fields.method()),
             self.subscribe.map(|Object(fields)| fields.method()),
@@ -144,7 +157,8 @@ impl<'a> Fields<'a> {
             self.history.map(|Object(fields)| fields.method()),
             self.refresh.map(|Object(fields)| fields.method()),
             self.sub_refresh.map(|Object(fields)| fields.method()),
-            self.send.map(|_| Method::Send),
+            self.rpc.map(|Object(fields)| fields.method()),
+            self.send.map(|Object(fields)| fields.method()),
         ]
         .into_iter()
         .flatten()
@@ -163,6 +177,8 @@ struct ConnectFields<'a> {
     #[serde(borrow)]
     version: Option<Text<'a>>,
     #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
     headers: Option<Headers<'a>>,
     #[serde(borrow)]
     subs: Option<Resumed<'a>>,
@@ -175,17 +191,15 @@ impl<'a> ConnectFields<'a> {
             token: token(self.token),
             name: text(self.name),
             version: text(self.version),
-            authorization: token(self.headers.and_then(|headers| headers.authorization)),
+            data: self.data.map(json),
+            headers: self.headers.map(|Headers(headers)| headers).unwrap_or_default(),
             resumed: self.subs.map(|Resumed(resumed)| resumed).unwrap_or_default(),
         })
     }
 }
 
 /// What a browser's SDK would send as headers of its request. Their names are those of HTTP, in any case.
-#[derive(Default)]
-struct Headers<'a> {
-    authorization: Option<Text<'a>>,
-}
+struct Headers<'a>(Vec<(Cow<'a, str>, Token<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -203,15 +217,15 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut headers = Headers::default();
-        while let Some(Text(name)) = map.next_key()? {
-            if name.eq_ignore_ascii_case("authorization") && headers.authorization.is_none() {
-                headers.authorization = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
+        let mut headers = Vec::new();
+        while let Some((Text(name), value)) = map.next_entry::<Text<'_>, &RawValue>()? {
+            // Others have no meaning as headers.
+            if value.get().starts_with('"') {
+                let Text(value) = serde_json::from_str(value.get()).map_err(de::Error::custom)?;
+                headers.push((name, Token(value)));
             }
         }
-        Ok(headers)
+        Ok(Headers(headers))
     }
 }
 
@@ -274,6 +288,8 @@ struct SubscribeFields<'a> {
     tf: Option<IgnoredAny>,
     #[serde(borrow)]
     delta: Option<Text<'a>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
 }
 
 impl<'a> SubscribeFields<'a> {
@@ -287,6 +303,7 @@ impl<'a> SubscribeFields<'a> {
             recoverable: self.recoverable.unwrap_or_default(),
             positioned: self.positioned.unwrap_or_default(),
             rejects_unrecovered: self.flag.is_some_and(|flag| flag & REJECT_UNRECOVERED != 0),
+            data: self.data.map(json),
             unsupported: self.kind.is_some_and(|kind| kind != 0)
                 || self.tf.is_some()
                 || self.delta.is_some_and(|delta| !is_known(&delta)),
@@ -322,7 +339,34 @@ impl<'a> PublishFields<'a> {
             // Into a map, which this engine does not have.
             return Method::Unavailable;
         }
-        Method::Publish { topic: self.channel, data: self.data.map(|data| data.get().as_bytes()) }
+        Method::Publish { topic: self.channel, data: self.data.map(json) }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct RpcFields<'a> {
+    #[serde(borrow)]
+    method: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> RpcFields<'a> {
+    fn method(self) -> Method<'a> {
+        let method = self.method.map(|Text(method)| method).unwrap_or_default();
+        Method::Rpc { method, data: self.data.map(json) }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct SendFields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> SendFields<'a> {
+    fn method(self) -> Method<'a> {
+        Method::Send { data: self.data.map(json) }
     }
 }
 
@@ -385,6 +429,10 @@ impl<'a> SubRefreshFields<'a> {
         }
         Method::RefreshSubscription { topic: self.channel, token: token(self.token) }
     }
+}
+
+fn json(value: &RawValue) -> &[u8] {
+    value.get().as_bytes()
 }
 
 fn token(field: Option<Text<'_>>) -> Token<'_> {

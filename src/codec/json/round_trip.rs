@@ -12,7 +12,7 @@ use super::{read, write};
 use crate::codec::command::{Command, Connect, Method, Since, Subscribe, Token};
 use crate::codec::push::{Published, Push};
 use crate::codec::reply::{
-    Connected, EncodedPublications, EncodedSubscriptions, Position, Refreshed, Reply, Subscribed,
+    Connected, EncodedPublications, EncodedSubscriptions, Failure, Position, Refreshed, Reply, Subscribed,
 };
 use crate::domain::asked::{Asked, HistoryPage, HistoryRange, Told};
 use crate::domain::position;
@@ -84,6 +84,11 @@ fn text(part: Option<&String>) -> Option<Cow<'_, str>> {
     part.map(|text| Cow::Borrowed(text.as_str()))
 }
 
+/// What a command brings along: to say `null` is to say nothing.
+fn said(parts: &Parts) -> Option<&[u8]> {
+    parts.data.first().filter(|data| *data != "null").map(String::as_bytes)
+}
+
 /// One command of each kind.
 fn commands(parts: &Parts) -> Vec<Command<'_>> {
     let topic = || Cow::Borrowed(parts.topic.as_str());
@@ -93,7 +98,8 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         token: token(parts),
         name: text(parts.other.as_ref()),
         version: text(parts.other.as_ref()),
-        authorization: token(parts),
+        data: said(parts),
+        headers: vec![("authorization".into(), token(parts))],
         resumed: recover.then(|| (topic(), since.clone())).into_iter().collect(),
     };
     let subscribe = Subscribe {
@@ -103,6 +109,7 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         recoverable,
         positioned,
         rejects_unrecovered,
+        data: said(parts),
         unsupported: parts.number.is_multiple_of(2),
     };
     let range = HistoryRange {
@@ -118,13 +125,14 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         Method::Ask { topic: topic(), asked: Asked::History(range) },
         Method::Refresh { token: token(parts) },
         Method::RefreshSubscription { topic: topic(), token: token(parts) },
-        Method::Send,
+        Method::Rpc { method: topic(), data: parts.data.first().map(String::as_bytes) },
+        Method::Send { data: parts.data.first().map(String::as_bytes) },
         Method::Unavailable,
         Method::Unknown,
     ];
     let mut commands: Vec<_> = methods.into_iter().map(|method| Command { id: parts.id, method }).collect();
     commands.push(Command { id: 0, method: Method::Pong });
-    commands.push(Command { id: 0, method: Method::Send });
+    commands.push(Command { id: 0, method: Method::Send { data: None } });
     commands
 }
 
@@ -133,8 +141,9 @@ fn write_command(command: &Command<'_>) -> String {
     let since = |since: &Since<'_>| json!({"epoch": since.epoch, "offset": since.offset});
     let (method, params) = match &command.method {
         Method::Pong => return "{}".to_owned(),
-        Method::Connect(Connect { token, name, version, authorization, resumed }) => {
-            let headers = json!({"X-Other": 1, "authorization": authorization.0});
+        Method::Connect(Connect { token, name, version, data, headers, resumed }) => {
+            let (name_of_one, value) = &headers[0];
+            let headers = json!({"X-Other": 1, &**name_of_one: value.0});
             let mut subs = json!({});
             for (topic, from) in resumed {
                 let (epoch, offset) = (since(from)["epoch"].take(), since(from)["offset"].take());
@@ -143,7 +152,7 @@ fn write_command(command: &Command<'_>) -> String {
             let (token, headers) = (&token.0, &headers);
             let params =
                 json!({"token": token, "name": name, "version": version, "headers": headers, "subs": subs});
-            ("connect", params)
+            return with_data(command.id, "connect", &params, *data);
         }
         Method::Subscribe(subscribe) => {
             let mut params = json!({
@@ -159,16 +168,16 @@ fn write_command(command: &Command<'_>) -> String {
                 params["epoch"] = since(from)["epoch"].take();
                 params["offset"] = since(from)["offset"].take();
             }
-            ("subscribe", params)
+            return with_data(command.id, "subscribe", &params, subscribe.data);
         }
         Method::Unsubscribe { topic } => ("unsubscribe", json!({"channel": topic})),
         Method::Publish { topic, data } => {
-            let channel = Value::from(topic.as_ref());
-            let data = data.map(|data| format!(",\"data\":{}", std::str::from_utf8(data).unwrap()));
-            let fields = format!("{{\"channel\":{channel}{}}}", data.unwrap_or_default());
-            // Not by way of a value: the bytes of the data are the command's.
-            return format!("{{\"publish\":{fields},\"id\":{}}}", command.id);
+            return with_data(command.id, "publish", &json!({"channel": topic}), *data);
         }
+        Method::Rpc { method, data } => {
+            return with_data(command.id, "rpc", &json!({"method": method}), *data);
+        }
+        Method::Send { data } => return with_data(command.id, "send", &json!({"x": 1}), *data),
         Method::Ask { topic, asked: Asked::History(HistoryRange { limit, since, reverse }) } => {
             let from = since.as_ref().map(|since| json!({"epoch": since.epoch, "offset": since.offset}));
             let limit = limit.map_or(-1, i64::from);
@@ -178,11 +187,18 @@ fn write_command(command: &Command<'_>) -> String {
         Method::RefreshSubscription { topic, token } => {
             ("sub_refresh", json!({"channel": topic, "token": token.0}))
         }
-        Method::Send => ("send", json!({"data": 1})),
-        Method::Unavailable => ("rpc", json!({"method": "m"})),
+        Method::Unavailable => ("ping", json!({})),
         Method::Unknown => ("dance", json!({})),
     };
     json!({"id": command.id, method: params}).to_string()
+}
+
+/// A command with data. Not by way of a value: the bytes of the data are the command's.
+fn with_data(id: u32, method: &str, params: &Value, data: Option<&[u8]>) -> String {
+    let params = params.to_string();
+    let others = params.strip_suffix('}').unwrap();
+    let data = data.map(|data| format!(",\"data\":{}", std::str::from_utf8(data).unwrap()));
+    format!("{{\"{method}\":{others}{}}},\"id\":{id}}}", data.unwrap_or_default())
 }
 
 /// What the bytes that a codec has written say.
@@ -246,6 +262,10 @@ impl Said {
                 ttl: self.ttl("/connect"),
                 ping: u32::try_from(self.number("/connect/ping")).unwrap(),
                 pong: self.flag("/connect/pong"),
+                data: self.value.pointer("/connect/data").map(|found| {
+                    assert_eq!(*found, serde_json::from_str::<Value>(data).unwrap());
+                    data
+                }),
                 subscriptions: EncodedSubscriptions::default(),
             }),
             "subscribe" => Reply::Subscribe(Subscribed {
@@ -267,6 +287,17 @@ impl Said {
             "sub_refresh" => Reply::RefreshSubscription { ttl: self.ttl("/sub_refresh") },
             "unsubscribe" => Reply::Unsubscribe,
             "publish" => Reply::Publish,
+            "rpc" => Reply::Rpc {
+                data: self.value.pointer("/rpc/data").map_or(b"", |found| {
+                    assert_eq!(*found, serde_json::from_str::<Value>(data).unwrap());
+                    data.as_bytes()
+                }),
+            },
+            "error" if self.number("/error/code") >= 400 => Reply::Failed(Failure {
+                code: u32::try_from(self.number("/error/code")).unwrap(),
+                message: self.text("/error/message"),
+                is_temporary: self.flag("/error/temporary"),
+            }),
             "history" => Reply::Told(self.told.get_or_init(|| {
                 let Position { epoch, offset } = self.position("/history");
                 let position = position::Position { epoch: epoch.into(), offset };
@@ -313,7 +344,15 @@ fn replies<'a>(parts: &'a Parts, list: &'a [u8], data: &'a str, told: &'a Told) 
     let publications = EncodedPublications(list);
     let (client, version, ttl) = (&*parts.topic, &*parts.topic, NonZeroU32::new(parts.number));
     let subscriptions = EncodedSubscriptions::default();
-    let connected = Connected { client, version, ttl, ping: parts.number, pong: positioned, subscriptions };
+    let connected = Connected {
+        client,
+        version,
+        ttl,
+        ping: parts.number,
+        pong: positioned,
+        data: recoverable.then_some(data),
+        subscriptions,
+    };
     let subscribed = Subscribed {
         position: (positioned || is_recovered).then_some(position),
         ttl,
@@ -330,6 +369,12 @@ fn replies<'a>(parts: &'a Parts, list: &'a [u8], data: &'a str, told: &'a Told) 
         Reply::Unsubscribe,
         Reply::Publish,
         Reply::Told(told),
+        Reply::Rpc { data: if positioned { data.as_bytes() } else { b"" } },
+        Reply::Failed(Failure {
+            code: 400 + parts.number % 1600,
+            message: &parts.topic,
+            is_temporary: recoverable,
+        }),
     ];
     replies.extend(ERRORS.map(Reply::Error));
     replies

@@ -8,10 +8,10 @@ use std::ops::Range;
 use super::client_info;
 use super::text::{embed, quote, quoted_len};
 use crate::codec::push::{Published, Push};
-use crate::codec::reply::{Connected, EncodedPublications, Refreshed, Reply, Subscribed};
+use crate::codec::reply::{Connected, EncodedPublications, Failure, Refreshed, Reply, Subscribed};
 use crate::domain::asked::{HistoryPage, Told};
 use crate::domain::publication::Publication;
-use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
+use crate::domain::reasons::UnsubscribeCode;
 
 const BEGIN: &[u8] = b"{\"push\":{\"channel\":";
 const PUBLICATION: &[u8] = b"\"pub\":";
@@ -35,7 +35,12 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
         Reply::Unsubscribe => out.extend_from_slice(b"\"unsubscribe\":{"),
         Reply::Publish => out.extend_from_slice(b"\"publish\":{"),
         Reply::Told(Told::History(page)) => history(out, page),
-        Reply::Error(code) => error(out, *code),
+        Reply::Rpc { data } => rpc(out, data),
+        Reply::Error(code) => {
+            let (message, is_temporary) = (code.text(), code.is_temporary());
+            failure(out, &Failure { code: code.code().into(), message, is_temporary });
+        }
+        Reply::Failed(failed) => failure(out, failed),
     }
     out.extend_from_slice(b"}}\n");
 }
@@ -48,6 +53,10 @@ fn connect(out: &mut Vec<u8>, connected: &Connected<'_>) {
     }
     if connected.pong {
         out.extend_from_slice(b",\"pong\":true");
+    }
+    if let Some(data) = connected.data {
+        out.extend_from_slice(b",\"data\":");
+        embed(out, data.as_bytes());
     }
     if !connected.subscriptions.0.is_empty() {
         out.extend_from_slice(b",\"subs\":{");
@@ -140,10 +149,18 @@ fn publications(out: &mut Vec<u8>, publications: EncodedPublications<'_>) {
     out.push(b']');
 }
 
-fn error(out: &mut Vec<u8>, error: ErrorCode) {
-    put(out, format_args!("\"error\":{{\"code\":{},\"message\":", error.code()));
-    quote(out, error.text());
-    if error.is_temporary() {
+fn rpc(out: &mut Vec<u8>, data: &[u8]) {
+    out.extend_from_slice(b"\"rpc\":{");
+    if !data.is_empty() {
+        out.extend_from_slice(b"\"data\":");
+        embed(out, data);
+    }
+}
+
+fn failure(out: &mut Vec<u8>, Failure { code, message, is_temporary }: &Failure<'_>) {
+    put(out, format_args!("\"error\":{{\"code\":{code},\"message\":"));
+    quote(out, message);
+    if *is_temporary {
         out.extend_from_slice(b",\"temporary\":true");
     }
 }

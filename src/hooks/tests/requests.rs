@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::config::Backend;
-use crate::domain::call::{Ask, Call, Caller, Header};
+use crate::domain::call::{Caller, Header};
 use crate::domain::codec::Codec;
+use crate::domain::mail::{Ask, Call};
 use crate::domain::mail::{ClientKey, CommandKey, Publish, ReplyAddress, ReplyTo};
 use crate::hooks::{AmqpRequest, amqp_request, body, http_headers};
 

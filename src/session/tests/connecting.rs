@@ -2,7 +2,6 @@
 
 use super::tokens::{client_of, connection, needs_tokens, refresh, refresh_subscription, subscription_token};
 use super::*;
-use crate::domain::reasons::ErrorCode;
 
 const CLAIMS: &str = r#"{"sub":"u","channels":["t"],"subs":{"h:t":{"info":[1],"data":{"a":2}}}}"#;
 
@@ -85,7 +84,7 @@ fn a_connect_that_brings_subscriptions_waits_for_room_and_then_for_all_of_them()
         session.subscribed_by_server(topic, name);
         session.prepared();
     }
-    assert_eq!(session.complete_connect(), Some(1));
+    assert_eq!(session.complete_connect(), Some((1, None)));
     let accepted = session.accept(&world.timeouts, false, ROOM.now);
     assert_eq!(accepted, Accepted { ping: 25, pong: true, ttl: None });
     assert!(session.is_connected() && !session.has_unanswered() && session.complete_connect().is_none());
@@ -147,7 +146,7 @@ fn a_connect_that_fails_after_it_waited_ends_the_session() {
     let world = needs_tokens();
     let mut session = connecting(&world);
     session.subscribed_by_server(TopicSlot(4), "t");
-    assert_eq!(session.fail_connect(ErrorCode::TooManyRequests, ROOM.now), Some(1));
+    assert_eq!(session.fail_connect(true, ROOM.now), Some(1));
     assert_eq!((session.user(), session.awaits(1), session.has_grants()), ("", false, false));
     for read in [connect(1), subscribe(2, "t"), command(0, Method::Pong), malformed()] {
         assert_eq!(show(&world.handle(&mut session, read, ROOM)), "ignored");
@@ -156,7 +155,7 @@ fn a_connect_that_fails_after_it_waited_ends_the_session() {
     assert_eq!(session.due(&world.timeouts), due);
     let leaves = Expiry::Close(Silence::Leave(CloseReason::Expired));
     assert_eq!(session.expiry(due, &world.timeouts), leaves);
-    assert_eq!(session.fail_connect(ErrorCode::Internal, ROOM.now), None, "it fails once");
+    assert_eq!(session.fail_connect(true, ROOM.now), None, "it fails once");
 }
 
 #[test]

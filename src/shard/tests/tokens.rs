@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Somebody whose request has a further line, and who has said this.
-    fn asked(&mut self, line: &str, text: &str) -> Peer {
+    pub(super) fn asked(&mut self, line: &str, text: &str) -> Peer {
         let peer = self.arrive();
         peer.pipe().to_server.extend(UPGRADE.replace("\r\n\r\n", &format!("\r\n{line}\r\n\r\n")).bytes());
         self.say(&peer, text);

@@ -30,6 +30,8 @@ pub struct WebSocket {
 }
 
 impl Transport for WebSocket {
+    const NAME: &'static str = "websocket";
+
     fn phase(&self) -> Phase {
         self.phase
     }

@@ -44,6 +44,8 @@ impl Either {
 }
 
 impl Transport for Either {
+    const NAME: &'static str = "test";
+
     fn phase(&self) -> Phase {
         self.raw.unwrap_or_else(|| self.websocket.phase())
     }

@@ -22,6 +22,7 @@ fn subscribe(topic: &str) -> Subscribe<'_> {
         recoverable: false,
         positioned: false,
         rejects_unrecovered: false,
+        data: None,
         unsupported: false,
     }
 }
@@ -39,19 +40,20 @@ fn a_history_without_a_limit_is_asked_for_by_a_negative_one() {
 }
 
 #[test]
-fn of_the_headers_of_a_connect_only_authorization_is_read() {
+fn the_headers_of_a_connect_are_texts_by_name() {
     for (headers, expected) in [
         (r#"{"Authorization":"Bearer a"}"#, "Bearer a"),
         (r#"{"X":1,"aUTHORIZATION":"Basic \u0061","authorization":"b"}"#, "Basic a"),
         (r#"{"X-Authorization":"a"}"#, ""),
+        (r#"{"Authorization":7}"#, ""),
         ("{}", ""),
         ("null", ""),
     ] {
         let line = format!(r#"{{"id":1,"connect":{{"headers":{headers}}}}}"#);
         let Method::Connect(connect) = method(&line) else { panic!("{line}") };
-        assert_eq!(connect.authorization, Token(expected.into()), "{headers}");
+        assert_eq!(connect.header("authorization"), expected, "{headers}");
     }
-    for headers in ["7", "[]", r#"{"Authorization":7}"#] {
+    for headers in ["7", "[]", r#"{"a":"\ud800"}"#] {
         let line = format!(r#"{{"id":1,"connect":{{"headers":{headers}}}}}"#);
         assert!(matches!(parse(&line), Err(Malformed::Syntax(_))), "{headers}");
     }
@@ -82,7 +84,8 @@ fn the_commands_of_the_sdks() {
             token: Token(token.unwrap_or_default().into()),
             name: name.map(Cow::Borrowed),
             version: None,
-            authorization: Token::default(),
+            data: None,
+            headers: Vec::new(),
             resumed: Vec::new(),
         })
     };
@@ -134,8 +137,8 @@ fn the_commands_of_the_sdks() {
         (r#"{"id":3,"unsubscribe":{"channel":"a"}}"#, 3, Method::Unsubscribe { topic: "a".into() }),
         (r#"{"id":4,"publish":{"channel":"a"}}"#, 4, Method::Publish { topic: "a".into(), data: None }),
         (r#"{"id":4,"publish":{"channel":"a","type":1,"key":"k","data":1}}"#, 4, Method::Unavailable),
-        (r#"{"send":{"data":1}}"#, 0, Method::Send),
-        (r#"{"id":9,"send":{}}"#, 9, Method::Send),
+        (r#"{"send":{"data":1}}"#, 0, Method::Send { data: Some(b"1") }),
+        (r#"{"id":9,"send":{}}"#, 9, Method::Send { data: None }),
         (r#"{"id":4294967295}"#, u32::MAX, Method::Unknown),
         (r#"{"id":5,"dance":{"fast":true}}"#, 5, Method::Unknown),
         (r#"{"id":5,"dance":{},"subscribe":{"channel":"a"}}"#, 5, Method::Subscribe(subscribe("a"))),
@@ -222,8 +225,33 @@ fn what_stands_for_nothing_can_be_answered() {
 }
 
 #[test]
+fn commands_for_backends() {
+    for (line, id, expected) in [
+        (
+            r#"{"id":9,"rpc":{"method":"m","data": {"a": 1} }}"#,
+            9,
+            Method::Rpc { method: "m".into(), data: Some(br#"{"a": 1}"#) },
+        ),
+        (r#"{"id":9,"rpc":{"data":null}}"#, 9, Method::Rpc { method: "".into(), data: Some(b"null") }),
+        (r#"{"id":9,"rpc":{}}"#, 9, Method::Rpc { method: "".into(), data: None }),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","data":[1]}}"#,
+            2,
+            Method::Subscribe(Subscribe { data: Some(b"[1]"), ..subscribe("a") }),
+        ),
+        (
+            r#"{"id":1,"connect":{"data":{"a":1}}}"#,
+            1,
+            Method::Connect(Connect { data: Some(br#"{"a":1}"#), ..Connect::default() }),
+        ),
+    ] {
+        assert_eq!(parse(line), Ok(Command { id, method: expected }), "{line}");
+    }
+}
+
+#[test]
 fn methods_that_are_not_offered() {
-    for name in ["presence", "presence_stats", "rpc", "ping"] {
+    for name in ["presence", "presence_stats", "ping"] {
         assert_eq!(
             method(&format!(r#"{{"id":1,"{name}":{{"channel":"a"}}}}"#)),
             Method::Unavailable,
@@ -327,10 +355,10 @@ fn nesting_costs_no_stack() {
                 let expected = Method::Publish { topic: "a".into(), data: Some(deep.as_bytes()) };
                 assert!(method(&line) == expected, "{levels} levels of {open}");
                 assert_eq!(method(&format!(r#"{{"id":1,"x":{deep}}}"#)), Method::Unknown);
-                assert_eq!(method(&format!(r#"{{"id":1,"rpc":{deep}}}"#)), Method::Unavailable);
+                assert_eq!(method(&format!(r#"{{"id":1,"ping":{deep}}}"#)), Method::Unavailable);
                 assert_eq!(
                     method(&format!(r#"{{"id":1,"connect":{{"data":{deep}}}}}"#)),
-                    Method::Connect(Connect::default())
+                    Method::Connect(Connect { data: Some(deep.as_bytes()), ..Connect::default() })
                 );
                 parse(&format!(r#"{{"id":{deep}}}"#)).unwrap_err();
                 parse(&format!(r#"{{"id":1,"subscribe":{{"channel":{deep}}}}}"#)).unwrap_err();
@@ -342,7 +370,7 @@ fn nesting_costs_no_stack() {
     std::thread::Builder::new().stack_size(256 << 10).spawn(in_a_small_stack).unwrap().join().unwrap();
 }
 
-/// What is passed on counts, and what has no reply does not.
+/// What is passed on counts.
 #[test]
 fn a_command_is_at_most_so_deep() {
     let read = |line: &str| shallow_command(line.as_bytes(), 3).map(|command| command.id);
@@ -353,8 +381,11 @@ fn a_command_is_at_most_so_deep() {
         (r#"{"id":1,"publish":{"channel":"a","data":1},"x":[[[[1]]]]}"#, Ok(1)),
         (r#"{"id":2,"connect":{"data":[1]}}"#, Ok(2)),
         (r#"{"id":2,"connect":{"data":[[1]]}}"#, too_deep(2, true)),
-        (r#"{"id":3,"rpc":{"data":[[1]]}}"#, too_deep(3, false)),
-        (r#"{"send":{"data":[[[[1]]]]}}"#, Ok(0)),
+        (r#"{"id":3,"rpc":{"data":[[[1]]]}}"#, Ok(3)),
+        (r#"{"id":3,"rpc":{"data":[[[[1]]]]}}"#, too_deep(3, false)),
+        (r#"{"send":{"data":[[[1]]]}}"#, Ok(0)),
+        (r#"{"send":{"data":[[[[1]]]]}}"#, Err(Malformed::Syntax(TOO_DEEP.to_owned()))),
+        (r#"{"x":[[[[1]]]]}"#, Ok(0)),
     ] {
         assert_eq!(read(line), outcome, "{line}");
     }

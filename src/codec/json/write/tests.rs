@@ -6,6 +6,7 @@ use crate::codec::reply::{EncodedSubscriptions, Position};
 use crate::domain::client_info::ClientInfo;
 use crate::domain::codec::Codec;
 use crate::domain::position;
+use crate::domain::reasons::ErrorCode;
 
 fn appended(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::new();
@@ -42,8 +43,15 @@ fn clients() -> Vec<Arc<ClientInfo>> {
 #[test]
 fn a_connected_client_learns_its_id_and_about_pings() {
     let subscriptions = EncodedSubscriptions::default();
-    let connected =
-        Connected { client: "c-1", version: "0.1.0", ttl: None, ping: 25, pong: true, subscriptions };
+    let connected = Connected {
+        client: "c-1",
+        version: "0.1.0",
+        ttl: None,
+        ping: 25,
+        pong: true,
+        data: None,
+        subscriptions,
+    };
     assert_eq!(
         written(1, Reply::Connect(connected)),
         r#"{"id":1,"connect":{"client":"c-1","version":"0.1.0","ping":25,"pong":true}}"#
@@ -73,10 +81,18 @@ fn the_reply_to_a_connect_has_the_subscriptions_that_the_token_brings() {
         Codec::Json.add_subscription(&mut list, topic, subscribed);
     }
     let subscriptions = EncodedSubscriptions(&list);
-    let connected = Connected { client: "c", version: "1", ttl: None, ping: 0, pong: false, subscriptions };
+    let connected = Connected {
+        client: "c",
+        version: "1",
+        ttl: None,
+        ping: 0,
+        pong: false,
+        data: Some("{\"a\":\n1}"),
+        subscriptions,
+    };
     assert_eq!(
         written(1, Reply::Connect(connected)),
-        r#"{"id":1,"connect":{"client":"c","version":"1","subs":{"a \"b\"":{},"#.to_owned()
+        r#"{"id":1,"connect":{"client":"c","version":"1","data":{"a": 1},"subs":{"a \"b\"":{},"#.to_owned()
             + r#""h":{"positioned":true,"epoch":"e","offset":7,"recoverable":true},"i":{"data":{"n": 1}}}}}"#
     );
 }
