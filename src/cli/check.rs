@@ -18,6 +18,7 @@ use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
 use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
 use fanfare::control::key_set::KeySetSource;
 use fanfare::engine::{key_set_source, keys_note, read_keys};
+use fanfare::http_client::HttpTarget;
 
 use super::key_set::fetch;
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
@@ -112,6 +113,7 @@ fn findings(config: &Config) -> Vec<Finding> {
     findings.extend(memory(config));
     findings.extend(keys(config));
     findings.extend(key_set(config));
+    findings.extend(backends(config));
     findings.extend(anonymous(config));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
@@ -220,6 +222,18 @@ fn key_set(config: &Config) -> Option<Finding> {
             Finding::Good(format!("{url} is well-formed; --connect tries whether it has a key set"))
         }
         Err(error) => Finding::Problem(error.to_string()),
+    })
+}
+
+/// What can be said about backends that are asked by HTTP without asking them: whether their authorities can be read.
+fn backends(config: &Config) -> impl Iterator<Item = Finding> {
+    let by_http = config.backends.iter().filter(|(_, backend)| !backend.url.is_empty());
+    by_http.map(|(name, backend)| match HttpTarget::new(backend) {
+        Ok(_) => Finding::Good(format!(
+            "backends.{name}: {} is well-formed; it was not asked",
+            backend.url.public()
+        )),
+        Err(error) => Finding::Problem(format!("backends.{name}.{error}")),
     })
 }
 

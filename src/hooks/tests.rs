@@ -1,4 +1,5 @@
 //! What backends are sent, and every way in which their answers can be wrong.
 
 mod answers;
+mod generated;
 mod requests;

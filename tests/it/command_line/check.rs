@@ -76,6 +76,31 @@ fn check_reads_the_file_that_an_amqp_url_names() {
 }
 
 #[test]
+fn check_shows_backends_without_their_secrets_and_reads_their_authorities() {
+    let file = File::new(
+        "backends",
+        "[backends.shop]\nurl = 'http://shop.internal/hook?key=hunter2'\nstatic_headers = { X-Key = 'hunter2' }\n\
+         [rpc.methods]\n'order.*' = 'shop'\n",
+    );
+    let (code, report, errors) = run(&mut check(&["--config", file.path()]));
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{report}");
+    for line in [
+        format!("  backends.shop.static_headers.X-Key = \"***\"  # {}, line 3\n", file.path()),
+        format!("  rpc.methods.\"order.*\" = \"shop\"  # {}, line 5\n", file.path()),
+        "warning  backends.shop.url begins with `http://` and names another host".to_owned(),
+        "backends.shop: http://shop.internal/hook is well-formed; it was not asked\n".to_owned(),
+    ] {
+        assert!(report.contains(&line), "{report}\n  without {line}");
+    }
+    assert!(!report.contains("hunter2"), "{report}");
+    let mut command = check(&["--config", file.path()]);
+    command.env("FANFARE_BACKENDS_SHOP_URL", "https://shop.internal/?key=hunter2");
+    let (code, report, _) = run(command.env("FANFARE_BACKENDS_SHOP_CA_FILE", "/nowhere/ca.pem"));
+    assert_eq!(code, Some(1), "{report}");
+    assert!(report.contains("problem  backends.shop.ca_file: /nowhere/ca.pem"), "{report}");
+}
+
+#[test]
 fn flags_are_named_as_the_places_of_what_they_say() {
     let (code, _, errors) = run(&mut fanfare(&["serve", "--amqp", "foo"]));
     assert_eq!(code, Some(1));
