@@ -60,7 +60,6 @@ use crate::config::Config;
 use crate::domain::mail::Mail;
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::Receipt;
-use crate::http_client::HttpBackends;
 use crate::stats::BrokerStats;
 
 use backplane::Backplane;
@@ -102,8 +101,6 @@ pub struct Setup {
     pub requests: Inlet,
     /// The shards' mailboxes, in the order of their numbers.
     pub shards: Vec<Sender<Mail>>,
-    /// The backends that are asked by HTTP, and the way to the thread that asks them.
-    pub http: HttpBackends,
     /// With `amqp.ack = "written"`: how far each shard has written, in the order of their numbers. Otherwise empty.
     pub receipts: Vec<Receipt>,
     /// The counters and gauges that it updates.

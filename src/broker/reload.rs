@@ -21,7 +21,6 @@ impl Broker {
         self.history.set_limits(limits.history_bytes, limits.history_topics);
         self.config = Arc::clone(&settings.config);
         self.namespaces = Arc::clone(&settings.namespaces);
-        self.http.targets = Arc::clone(&settings.targets);
         self.outbox.push_to_all(|| Mail::Reload(Arc::clone(&settings)));
     }
 

@@ -14,7 +14,6 @@ use crate::config::Config;
 use crate::domain::mail::{Mail, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::position::Epoch;
-use crate::http_client::HttpBackends;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;
@@ -55,7 +54,6 @@ pub(super) struct Broker {
     pub(super) namespaces: Arc<Namespaces>,
     pub(super) stats: Arc<BrokerStats>,
     pub(super) inlet: Inlet,
-    pub(super) http: HttpBackends,
     pub(super) outbox: Outbox,
     pub(super) topics: Topics,
     pub(super) merge: Merge,
@@ -97,7 +95,6 @@ impl Broker {
             namespaces: setup.namespaces,
             stats: setup.stats,
             inlet: setup.requests,
-            http: setup.http,
         }
     }
 

@@ -10,7 +10,6 @@ use crate::auth::Verifier;
 use crate::auth::{KeySet, Keys};
 use crate::config::Config;
 use crate::domain::namespaces::Namespaces;
-use crate::http_client::HttpTargets;
 #[cfg(test)]
 use crate::transport::credential::CredentialPlaces;
 use crate::transport::upgrade::UpgradePolicy;
@@ -26,8 +25,6 @@ pub struct EngineSettings {
     pub verifier: Verifier,
     /// A digest of the files that each key of the configuration names, to tell whether they have changed.
     pub key_files: Vec<(&'static str, u64)>,
-    /// The backends that are asked by HTTP.
-    pub targets: Arc<HttpTargets>,
     /// Which HTTP requests become clients.
     pub upgrade: UpgradePolicy,
 }
@@ -74,7 +71,6 @@ impl EngineSettings {
             namespaces: Arc::new(Namespaces::new(&config)),
             verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
             key_files: Vec::new(),
-            targets: Arc::default(),
             upgrade,
             config: Arc::new(config),
         })

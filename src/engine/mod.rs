@@ -32,7 +32,6 @@ use crate::domain::mail::{Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::{Receipt, Reporter, receipt};
 use crate::domain::settings::EngineSettings;
-use crate::http_client::{self, BackendError, HttpBackends};
 use crate::net::event_loop::ShardPoll;
 use crate::net::listener::Reservation;
 use crate::stats::Stats;
@@ -84,9 +83,6 @@ pub enum StartError {
     /// Keys of tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// A backend cannot be asked by HTTP.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
     /// The list of CPUs to pin shards to is malformed.
     #[error("server.cpus: {0}")]
     Cpus(CpuListError),
@@ -158,17 +154,17 @@ impl Engine {
         let addresses: Vec<_> = reserved.iter().map(Reservation::address).collect();
         let (control, control_listener) = listen_for_operators(config.control.listen)?;
         let (clients_max, table_max) = clients_max(&config, plan.shards);
-        let (source, settings) = keys.begin(config, program, control)?;
+        let (source, settings) = keys.begin(config, program, control);
         let config = &settings.config;
         let stats = empty_stats(clients_max, plan.shards, &settings.namespaces);
         let node = NodeId::random();
-        let (mailboxes, inboxes) = shard_mailboxes(&config.limits, wakes);
+        let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
+            wakes.into_iter().map(|wake| shard_mailbox(&config.limits, wake)).unzip();
         let (requests, inlet) = broker::inlet(&config.limits, plan.shards);
         let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
-        let http = start_http(&threads, &settings)?;
-        let setup = broker_setup(&settings, inlet, mailboxes, receipts, http, &stats);
+        let setup = broker_setup(&settings, inlet, mailboxes, receipts, &stats);
         let (lifecycle, reload) = (Arc::<Lifecycle>::default(), Arc::<Notify>::default());
         let operators = control::Setup {
             settings: Arc::clone(&settings),
@@ -338,10 +334,9 @@ fn listen_for_operators(address: SocketAddr) -> Result<(SocketAddr, std::net::Tc
     Ok((listener.local_addr().unwrap_or(address), listener))
 }
 
-/// The shards' mailboxes.
-fn shard_mailboxes(limits: &Limits, wakes: Vec<Box<dyn Wake>>) -> (Vec<Sender<Mail>>, Vec<Receiver<Mail>>) {
-    let mailbox = |wake| weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake);
-    wakes.into_iter().map(mailbox).unzip()
+/// The mailbox of one shard.
+fn shard_mailbox(limits: &Limits, wake: Box<dyn Wake>) -> (Sender<Mail>, Receiver<Mail>) {
+    weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake)
 }
 
 /// Both ends of what each shard reports, if messages are acknowledged when they are written.
@@ -359,19 +354,10 @@ fn broker_setup(
     requests: Inlet,
     shards: Vec<Sender<Mail>>,
     receipts: Vec<Receipt>,
-    http: HttpBackends,
     stats: &Stats,
 ) -> broker::Setup {
     let (config, namespaces) = (Arc::clone(&settings.config), Arc::clone(&settings.namespaces));
-    broker::Setup { config, namespaces, requests, shards, receipts, http, stats: Arc::clone(&stats.broker) }
-}
-
-/// Starts the thread that asks backends by HTTP. It is there without such backends as well: a reload may bring some. It ends
-/// when the broker thread has ended.
-fn start_http(threads: &Threads, settings: &EngineSettings) -> Result<HttpBackends, StartError> {
-    let (backends, caller) = http_client::caller(Arc::clone(&settings.targets));
-    threads.spawn("http", move || Ok(caller.run()?))?;
-    Ok(backends)
+    broker::Setup { config, namespaces, requests, shards, receipts, stats: Arc::clone(&stats.broker) }
 }
 
 /// What all shards have in common.

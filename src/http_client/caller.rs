@@ -16,7 +16,6 @@ use super::body;
 use super::error::RequestError;
 use super::pool::Sender;
 use super::target::{HttpTarget, cut_off};
-use super::targets::HttpTargets;
 
 /// Threads that look up hosts. More backends than these wait for each other's resolver if that hangs.
 const LOOKUPS_MAX: usize = 8;
@@ -49,16 +48,11 @@ pub struct HttpAnswer {
     pub outcome: Result<Vec<u8>, CallFault>,
 }
 
-/// The backends that are asked by HTTP, and the way to the thread that asks them.
-#[derive(Debug)]
-pub struct HttpBackends {
-    /// The backends of the configuration in force.
-    pub targets: Arc<HttpTargets>,
-    /// Where calls are sent. Whoever sends them bounds how many are under way.
-    pub calls: UnboundedSender<HttpCall>,
-    /// Where each call is answered once.
-    pub answers: UnboundedReceiver<HttpAnswer>,
-}
+/// Where calls are sent. Whoever sends them bounds how many are under way.
+pub type CallSender = UnboundedSender<HttpCall>;
+
+/// Where each call is answered once.
+pub type AnswerReceiver = UnboundedReceiver<HttpAnswer>;
 
 /// The work of the thread that sends calls.
 #[derive(Debug)]
@@ -67,12 +61,12 @@ pub struct Caller {
     answers: UnboundedSender<HttpAnswer>,
 }
 
-/// These backends, and the work of the thread that asks them.
+/// A caller, and both ends of it.
 #[must_use]
-pub fn caller(targets: Arc<HttpTargets>) -> (HttpBackends, Caller) {
-    let (to_thread, calls) = unbounded_channel();
-    let (answers, from_thread) = unbounded_channel();
-    (HttpBackends { targets, calls: to_thread, answers: from_thread }, Caller { calls, answers })
+pub fn caller() -> (CallSender, AnswerReceiver, Caller) {
+    let (call_sender, calls) = unbounded_channel();
+    let (answers, answer_receiver) = unbounded_channel();
+    (call_sender, answer_receiver, Caller { calls, answers })
 }
 
 impl Caller {

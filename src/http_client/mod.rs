@@ -12,7 +12,6 @@ mod connector;
 mod error;
 mod pool;
 mod target;
-mod targets;
 mod tls;
 #[cfg(test)]
 mod tests;
@@ -21,11 +20,10 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use url::Url;
 
-pub use caller::{Caller, HttpAnswer, HttpBackends, HttpCall, caller};
+pub use caller::{AnswerReceiver, CallSender, Caller, HttpAnswer, HttpCall, caller};
 pub use client::{Client, Limits};
 pub use error::{AuthoritiesError, RequestError};
 pub use target::{HttpTarget, TargetError};
-pub use targets::{BackendError, HttpTargets};
 
 /// Bytes of an answer's head, at most.
 const HEAD_BYTES: usize = 64 << 10;

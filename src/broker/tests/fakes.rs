@@ -11,7 +11,6 @@ use crate::base::mailbox::{Receiver, Wake, mailbox};
 use crate::config::Config;
 use crate::domain::mail::{Mail, ShardId};
 use crate::domain::namespaces::Namespaces;
-use crate::http_client::caller;
 
 /// Counts how often a shard is woken.
 struct Count(Arc<AtomicUsize>);
@@ -41,7 +40,6 @@ pub(in crate::broker) fn setup(config: Config, shards: ShardId) -> (Setup, Ends)
         config: Arc::new(config),
         requests: inlet,
         shards: senders,
-        http: caller(Arc::default()).0,
         receipts: Vec::new(),
         stats: Arc::default(),
     };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::pool::Pool;
 use super::super::*;
 use super::{Authority, head, server};
-use crate::config::{Backend, Config};
+use crate::config::Backend;
 use crate::domain::call::CallFault;
 
 /// For what does not end by time.
@@ -20,18 +20,19 @@ const SHORT: Duration = Duration::from_millis(300);
 /// Bytes of an answer.
 const ANSWER_BYTES: usize = 1000;
 
-/// The thread that sends calls, and the way to it.
+/// The thread that sends calls, and both ends of it.
 struct Calls {
-    backends: HttpBackends,
+    sender: CallSender,
+    answers: AnswerReceiver,
     thread: JoinHandle<()>,
     next: u64,
 }
 
 impl Calls {
     fn new() -> Self {
-        let (backends, caller) = caller(Arc::default());
+        let (sender, answers, caller) = caller();
         let thread = thread::spawn(move || caller.run().unwrap());
-        Self { backends, thread, next: 0 }
+        Self { sender, answers, thread, next: 0 }
     }
 
     fn send(&mut self, target: &Arc<HttpTarget>, limit: Duration) -> u64 {
@@ -39,14 +40,14 @@ impl Calls {
         let body = format!("{{\"call\":{}}}", self.next).into_bytes();
         let call =
             HttpCall { number: self.next, target: Arc::clone(target), headers: Vec::new(), body, limit };
-        self.backends.calls.send(call).unwrap();
+        self.sender.send(call).unwrap();
         self.next
     }
 
     /// Sends a call, and waits for its answer.
     fn ask(&mut self, target: &Arc<HttpTarget>, limit: Duration) -> Result<String, CallFault> {
         let number = self.send(target, limit);
-        let answer = self.backends.answers.blocking_recv().unwrap();
+        let answer = self.answers.blocking_recv().unwrap();
         assert_eq!(answer.number, number);
         answer.outcome.map(|body| String::from_utf8(body).unwrap())
     }
@@ -152,8 +153,8 @@ fn a_call_is_a_post_of_json_with_the_headers_that_are_given() {
     let headers = given.map(|(name, value)| (name.into(), value.as_bytes().into())).to_vec();
     let call = HttpCall { number: 9, target: target(address), headers, body: b"[]".to_vec(), limit: LIMIT };
     assert!(!format!("{call:?}").contains("a=1"), "{call:?}");
-    calls.backends.calls.send(call).unwrap();
-    assert_eq!(calls.backends.answers.blocking_recv().unwrap().outcome.as_deref(), Ok(&b"{}"[..]));
+    calls.sender.send(call).unwrap();
+    assert_eq!(calls.answers.blocking_recv().unwrap().outcome.as_deref(), Ok(&b"{}"[..]));
     let (head, body) = requests.recv().unwrap();
     let own = format!("content-type: application/json\r\nhost: {address}");
     let given = "cookie: a=1\r\ncookie: b=2\r\nuser-agent: Mozilla\u{ff}\r\n";
@@ -259,22 +260,6 @@ fn a_backend_that_is_not_there_is_unreachable_and_nothing_of_its_url_is_told() {
 }
 
 #[test]
-fn the_backends_of_a_configuration_are_known_by_name_and_so_is_one_that_cannot_be_asked() {
-    let mut config = Config::default();
-    let by_http = Backend { url: "http://localhost/".into(), ..Backend::default() };
-    config.backends.insert("shop".to_owned(), by_http);
-    config.backends.insert("amqp".to_owned(), Backend::default());
-    let targets = HttpTargets::new(&config).unwrap();
-    assert!(targets.get("shop").is_some());
-    assert!(targets.get("amqp").is_none() && targets.get("other").is_none());
-    let ca_file = "/no/such.pem".to_owned();
-    let wrong = Backend { url: "https://shop.example/".into(), ca_file, ..Backend::default() };
-    config.backends.insert("wrong".to_owned(), wrong);
-    let error = HttpTargets::new(&config).unwrap_err().to_string();
-    assert!(error.starts_with("backends.wrong.ca_file: /no/such.pem cannot be read"), "{error}");
-}
-
-#[test]
 fn calls_in_a_row_share_a_connection_whatever_their_status() {
     let (address, connections) = backend(|stream| {
         let mut statuses = ["200 OK", "403 Forbidden", "500 Oh", "200 OK"].iter().cycle();
@@ -330,7 +315,7 @@ fn many_calls_at_once_are_answered_once_each_and_few_of_their_connections_are_ke
     let sent: Vec<_> = (0..100).map(|_| calls.send(&target, LIMIT)).collect();
     let mut answered: Vec<_> = (0..100)
         .map(|_| {
-            let answer = calls.backends.answers.blocking_recv().unwrap();
+            let answer = calls.answers.blocking_recv().unwrap();
             assert_eq!(answer.outcome, Ok(format!("{{\"call\":{}}}", answer.number).into_bytes()));
             answer.number
         })
@@ -339,7 +324,7 @@ fn many_calls_at_once_are_answered_once_each_and_few_of_their_connections_are_ke
     assert_eq!((answered, connections.load(Ordering::SeqCst)), (sent, 100));
     // Ten calls find a connection of the ten that are kept.
     (0..10).for_each(|_| _ = calls.send(&target, LIMIT));
-    (0..10).for_each(|_| assert!(calls.backends.answers.blocking_recv().unwrap().outcome.is_ok()));
+    (0..10).for_each(|_| assert!(calls.answers.blocking_recv().unwrap().outcome.is_ok()));
     assert_eq!(connections.load(Ordering::SeqCst), 100);
 }
 
@@ -462,8 +447,8 @@ fn the_thread_ends_when_nobody_can_send_a_call_whatever_is_under_way() {
     let mut calls = Calls::new();
     (0..50).for_each(|_| _ = calls.send(&target(silent), LIMIT));
     calls.send(&target_of("https://nowhere.invalid/"), LIMIT);
-    let Calls { backends, thread, .. } = calls;
-    drop(backends);
+    let Calls { sender, thread, .. } = calls;
+    drop(sender);
     let begun = Instant::now();
     thread.join().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());

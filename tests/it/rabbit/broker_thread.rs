@@ -15,7 +15,6 @@ use fanfare::domain::mail::{
 };
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::ErrorCode;
-use fanfare::http_client;
 use fanfare::stats::{BackplaneState, BrokerStats};
 use tokio::sync::oneshot;
 
@@ -50,7 +49,6 @@ impl BrokerThread {
             requests: inlet,
             shards,
             receipts: Vec::new(),
-            http: http_client::caller(Arc::default()).0,
             stats: Arc::clone(&stats),
         };
         let (started, has_started) = mpsc::channel();

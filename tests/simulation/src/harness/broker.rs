@@ -101,7 +101,6 @@ impl World {
             namespaces: Arc::new(namespaces),
             verifier: verifier.clone(),
             key_files: Vec::new(),
-            targets: Arc::default(),
             upgrade: upgrade.clone(),
         };
         self.outbox.push_back(Mail::Reload(Arc::new(settings)));

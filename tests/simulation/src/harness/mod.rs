@@ -144,7 +144,6 @@ impl World {
             namespaces: Arc::new(Namespaces::new(&config)),
             config: Arc::new(config),
             key_files: Vec::new(),
-            targets: Arc::default(),
             upgrade,
         });
         let setup = Setup {
