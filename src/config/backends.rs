@@ -11,6 +11,24 @@ use super::{Config, HttpUrl, Interval, Secret};
 /// The name of the backend that is reached through RabbitMQ. All others are reached by HTTP.
 pub const AMQP_BACKEND: &str = "amqp";
 
+/// Headers that the HTTP client sets itself, and those that are about one connection (RFC 9110, section 7.6.1). No backend
+/// is sent those of a client: with the length of another message, the rest of a call would be a second one.
+pub const OWN_HEADERS: [&str; 13] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// `[backends.NAME]`: a program that answers calls.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]

@@ -45,7 +45,9 @@ mod wrong;
 pub use address::{AddressError, address, addresses};
 pub use allowed::{Allowed, Role};
 pub use amqp::{Ack, Amqp, Source, UnknownSource};
-pub use backends::{AMQP_BACKEND, Backend, Hooks, Rpc, StatusDisconnect, StatusError, StatusRule};
+pub use backends::{
+    AMQP_BACKEND, Backend, Hooks, OWN_HEADERS, Rpc, StatusDisconnect, StatusError, StatusRule,
+};
 pub use bindings::Bindings;
 pub use budgets::Budgets;
 pub use control::Control;

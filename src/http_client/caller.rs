@@ -32,7 +32,7 @@ pub struct HttpCall {
     pub number: u64,
     /// The backend.
     pub target: Arc<HttpTarget>,
-    /// Headers besides those of HTTP itself. They may replace `content-type` and `user-agent`.
+    /// Headers of it. One may take the place of `user-agent`; [`OWN_HEADERS`](crate::config::OWN_HEADERS) are left out.
     pub headers: Vec<(Box<str>, Box<[u8]>)>,
     /// JSON.
     pub body: Vec<u8>,

@@ -13,28 +13,13 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER
 use hyper::{Method, Request, Response, Uri};
 use thiserror::Error;
 
-use crate::config::{Backend, HttpUrl, HttpUrlError};
+use crate::config::{Backend, HttpUrl, HttpUrlError, OWN_HEADERS};
 use crate::domain::call::CallFault;
 
 use super::connector::Connector;
 use super::error::{AuthoritiesError, RequestError};
 use super::pool::{Pool, Sender};
 use super::{AGENT, HEAD_BYTES, authority, path, tls};
-
-/// Headers of a message and of its connection, which HTTP itself sets. They are never forwarded, whatever is configured: the
-/// length of another message would make a second request of the end of this one.
-const OWN: [&str; 10] = [
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// How long a connection is kept without a request.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -97,7 +82,7 @@ impl HttpTarget {
         self.pool.keep(sender);
     }
 
-    /// A `POST` of JSON. Headers may replace its own, except those of [`OWN`].
+    /// A `POST` of JSON, without those of the headers that are [`OWN_HEADERS`].
     pub(super) fn request(&self, headers: &[(Box<str>, Box<[u8]>)], body: Vec<u8>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = Method::POST;
@@ -109,7 +94,7 @@ impl HttpTarget {
     fn headers(&self, given: &[(Box<str>, Box<[u8]>)]) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(given.len() + 3);
         for (name, value) in given {
-            let is_own = OWN.iter().any(|own| name.eq_ignore_ascii_case(own));
+            let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
             let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
             match header {
                 (Ok(name), Ok(value)) if !is_own => _ = headers.append(name, value),
@@ -117,7 +102,7 @@ impl HttpTarget {
                 _ => debug_assert!(false, "checked: the header {name:?}"),
             }
         }
-        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         headers.insert(HOST, self.host.clone());
         headers

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{AMQP_NAME_BYTES_MAX, Findings, LINE_BYTES};
 use crate::config::keys::{most_similar, quoted};
 use crate::config::unusable::UnusableKind;
-use crate::config::{AMQP_BACKEND, Amqp, Backend, Config, Secret, StatusRule};
+use crate::config::{AMQP_BACKEND, Amqp, Backend, Config, OWN_HEADERS, Secret, StatusRule};
 use crate::domain::reasons::CLOSE_TEXT_BYTES;
 
 /// Each has figures of its own, and connections.
@@ -21,23 +21,6 @@ const CONCURRENCY_MAX: usize = 65_535;
 const ANSWER_BYTES_MIN: usize = 1 << 10;
 /// What the routing key of a client's request begins with.
 const KEY_PREFIX: &str = "rpc.";
-
-/// Headers that the HTTP client sets itself, and those that are about one connection (RFC 9110, section 7.6.1).
-const OWN_HEADERS: [&str; 13] = [
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 pub(super) fn backends(findings: &mut Findings, config: &Config) {
     let most = (0, BACKENDS_MAX);
