@@ -8,7 +8,6 @@
 //! Calls are `mandatory`: if no queue is bound for one, RabbitMQ returns it at once. They expire in their queue when nobody
 //! waits for them any more, and RabbitMQ does not write them to a disk.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::pending;
 use std::pin::Pin;
@@ -19,7 +18,6 @@ use lapin::Connection;
 use tokio::select;
 use tokio::time::{sleep_until, timeout};
 
-use crate::base::deadline_table::DeadlineTable;
 use crate::config::Config;
 use crate::domain::call::CallFault;
 use crate::hooks::AmqpRequest;
@@ -30,17 +28,15 @@ use super::reply::{is_of_channel, reply_text};
 
 mod channel;
 mod message;
+mod table;
 
 use channel::{CallChannel, Change, OpenError};
+use table::CallTable;
 
 /// For a channel to open, and for the exchange to be declared.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
 /// Pauses before the next channel is opened.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// From the confirm of a call without an answer until its return has been seen, if there was one: lapin may attach it to the
-/// confirm of another publish that it settles together with this one.
-const RETURN_LIMIT: Duration = Duration::from_millis(100);
-
 /// What happens to calls.
 #[derive(Debug)]
 pub(super) enum CallEvent {
@@ -59,33 +55,9 @@ pub(super) struct Calls {
     topology: CallTopology,
     line: Line,
     pauses: Backoff,
-    /// All that are not over.
-    waiting: DeadlineTable<u64, Waiting>,
-    /// Those of them that wait for the channel.
-    unsent: VecDeque<(u64, AmqpRequest)>,
-    /// What was not taken yet.
-    events: VecDeque<CallEvent>,
+    table: CallTable,
     /// What operators were told last about the channel, unless a call was taken since.
     told: Option<String>,
-}
-
-/// A call that is not over.
-#[derive(Debug)]
-struct Waiting {
-    /// When it is late.
-    deadline: Instant,
-    answer: Answer,
-}
-
-/// What a call waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    /// A reply of at most so many bytes.
-    Reply { bytes_max: usize },
-    /// RabbitMQ's confirm.
-    Confirm,
-    /// RabbitMQ has confirmed it; but it may have returned it before.
-    Return,
 }
 
 enum Line {
@@ -112,9 +84,7 @@ impl Calls {
             topology,
             line: Line::Unused,
             pauses: Backoff::new(PAUSES.0, PAUSES.1),
-            waiting: DeadlineTable::default(),
-            unsent: VecDeque::new(),
-            events: VecDeque::new(),
+            table: CallTable::default(),
             told: None,
         };
         if are_expected {
@@ -146,13 +116,10 @@ impl Calls {
         bytes_max: Option<usize>,
     ) {
         if !self.are_taken() {
-            let words = self.told.clone().unwrap_or_else(|| "the channel for calls was closed".to_owned());
-            return self.done(number, Err(CallFault::Unreachable(words.into())));
+            let why = self.told.as_deref().unwrap_or("the channel for calls was closed");
+            return self.table.refuse(number, why);
         }
-        let deadline = Instant::now() + limit;
-        let answer = bytes_max.map_or(Answer::Confirm, |bytes_max| Answer::Reply { bytes_max });
-        self.waiting.insert(number, Waiting { deadline, answer }, Some(deadline));
-        self.unsent.push_back((number, request));
+        self.table.add(number, request, Instant::now() + limit, bytes_max);
         if matches!(self.line, Line::Unused) {
             self.open();
         }
@@ -162,13 +129,13 @@ impl Calls {
     /// What happens next. Can be dropped at any time without loss.
     pub(super) async fn next(&mut self) -> CallEvent {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.table.next_event() {
                 return event;
             }
-            let due = self.waiting.next_deadline();
+            let due = self.table.next_deadline();
             select! {
                 change = self.line.next() => self.changed(change),
-                () = until(due) => self.expire(Instant::now()),
+                () = until(due) => self.table.expire(Instant::now()),
             }
         }
     }
@@ -181,11 +148,11 @@ impl Calls {
             Change::Opened(Err(error)) => self.closed(error.to_string(), !error.is_of_connection()),
             Change::PauseIsOver => self.open(),
             Change::Taken => self.told = None,
-            Change::Returned(number) => self.settle(number, Err(CallFault::Unroutable)),
-            Change::Confirmed { number, is_ack } => self.confirmed(number, is_ack),
-            Change::Replied { number, body } => self.replied(number, body),
+            Change::Returned(number) => self.table.end(number, Err(CallFault::Unroutable)),
+            Change::Confirmed { number, is_ack } => self.table.confirmed(number, is_ack, Instant::now()),
+            Change::Replied { number, body } => self.table.replied(number, body),
             Change::Failed { number, error } => {
-                self.settle(number, Err(CallFault::Lost(reply_text(&error).into())));
+                self.table.end(number, Err(CallFault::Lost(reply_text(&error).into())));
             }
             Change::Closed(error) => {
                 let words =
@@ -196,60 +163,17 @@ impl Calls {
         self.send_unsent();
     }
 
-    /// Sends what waits for the channel. What is late by then is not sent.
+    /// Sends what waits for the channel.
     fn send_unsent(&mut self) {
         let Line::Open { channel, .. } = &mut self.line else { return };
         while channel.takes_calls()
-            && let Some((number, request)) = self.unsent.pop_front()
+            && let Some(call) = self.table.next_unsent(Instant::now())
         {
-            let Some(Waiting { deadline, answer }) = self.waiting.get(number) else { continue };
-            let limit = deadline.saturating_duration_since(Instant::now());
-            let wants_reply = *answer != Answer::Confirm;
-            if let Err(fault) = channel.send(number, request, limit, wants_reply) {
-                self.waiting.remove(number);
-                self.events.push_back(CallEvent::Done { number, outcome: Err(fault) });
+            let number = call.number;
+            if let Err(fault) = channel.send(call) {
+                self.table.end(number, Err(fault));
             }
         }
-    }
-
-    /// RabbitMQ has taken a call, or says that it has not.
-    fn confirmed(&mut self, number: u64, is_ack: bool) {
-        let Some(waiting) = self.waiting.get_mut(number) else { return };
-        if !is_ack {
-            self.settle(number, Err(CallFault::Lost("RabbitMQ did not take it".into())));
-        } else if waiting.answer == Answer::Confirm {
-            waiting.answer = Answer::Return;
-            self.waiting.set_deadline(number, Some(Instant::now() + RETURN_LIMIT));
-        }
-    }
-
-    fn replied(&mut self, number: Option<u64>, body: Vec<u8>) {
-        let waiting = number.and_then(|number| Some((number, self.waiting.get(number)?.answer)));
-        let Some((number, Answer::Reply { bytes_max })) = waiting else {
-            return self.events.push_back(CallEvent::Unclaimed);
-        };
-        let fits = body.len() <= bytes_max;
-        self.settle(number, if fits { Ok(body) } else { Err(CallFault::TooLarge(bytes_max)) });
-    }
-
-    /// Ends the calls whose time is over.
-    fn expire(&mut self, now: Instant) {
-        while let Some(number) = self.waiting.expire(now) {
-            let is_returned_no_more =
-                self.waiting.get(number).is_some_and(|waiting| waiting.answer == Answer::Return);
-            self.settle(number, if is_returned_no_more { Ok(Vec::new()) } else { Err(CallFault::Late) });
-        }
-    }
-
-    /// A call is over, unless it was over before.
-    fn settle(&mut self, number: u64, outcome: Result<Vec<u8>, CallFault>) {
-        if self.waiting.remove(number).is_some() {
-            self.done(number, outcome);
-        }
-    }
-
-    fn done(&mut self, number: u64, outcome: Result<Vec<u8>, CallFault>) {
-        self.events.push_back(CallEvent::Done { number, outcome });
     }
 
     /// The channel was closed, or was not opened. Operators are told, unless the connection is lost and tells more.
@@ -258,7 +182,7 @@ impl Calls {
             self.pauses.lived(since.elapsed());
         }
         self.line = Line::Pausing { until: Instant::now() + self.pauses.pause(rand::random()) };
-        self.end_all(&words);
+        self.table.end_all(&words);
         if is_told && self.told.as_ref() != Some(&words) {
             let exchange = self.topology.0.amqp.calls_exchange();
             tracing::warn!(
@@ -270,19 +194,10 @@ impl Calls {
         self.told = Some(words);
     }
 
-    fn end_all(&mut self, words: &str) {
-        for (number, _) in std::mem::take(&mut self.unsent) {
-            self.settle(number, Err(CallFault::Unreachable(words.into())));
-        }
-        while let Some(number) = self.waiting.first() {
-            self.settle(number, Err(CallFault::Lost(words.into())));
-        }
-    }
-
     /// The connection is given up: what has happened, and what becomes of the calls that are not over.
-    pub(super) fn abandon(&mut self, words: &str) -> VecDeque<CallEvent> {
-        self.end_all(words);
-        std::mem::take(&mut self.events)
+    pub(super) fn abandon(&mut self, words: &str) -> impl Iterator<Item = CallEvent> + use<'_> {
+        self.table.end_all(words);
+        std::iter::from_fn(|| self.table.next_event())
     }
 }
 
@@ -311,9 +226,6 @@ async fn until(moment: Option<Instant>) {
 
 impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calls")
-            .field("waiting", &self.waiting.len())
-            .field("unsent", &self.unsent.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Calls").field("calls", &self.table.len()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,5 @@
 //! A link: two connections to RabbitMQ, from their opening to their loss.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -356,7 +355,7 @@ impl Link {
     }
 
     /// Gives up the calls, for this reason; returns what becomes of each.
-    pub(super) fn abandon_calls(&mut self, reason: &Loss) -> VecDeque<CallEvent> {
+    pub(super) fn abandon_calls(&mut self, reason: &Loss) -> impl Iterator<Item = CallEvent> {
         self.calls.abandon(&reason.to_string())
     }
 

@@ -1,7 +1,5 @@
 //! One channel for calls, and the consumer of their replies.
 
-use std::time::Duration;
-
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -17,6 +15,7 @@ use crate::broker::backplane::rabbit::topology::Topology;
 use crate::domain::call::CallFault;
 use crate::hooks::AmqpRequest;
 
+use super::table::Unsent;
 use super::{CallTopology, message};
 
 /// RabbitMQ's name for the replies to what is published on the channel that consumes them.
@@ -119,14 +118,8 @@ impl CallChannel {
     ///
     /// # Errors
     /// It cannot be sent.
-    pub(super) fn send(
-        &mut self,
-        number: u64,
-        request: AmqpRequest,
-        limit: Duration,
-        wants_reply: bool,
-    ) -> Result<(), CallFault> {
-        let AmqpRequest { routing_key, headers, body } = request;
+    pub(super) fn send(&mut self, call: Unsent) -> Result<(), CallFault> {
+        let Unsent { number, request: AmqpRequest { routing_key, headers, body }, limit, wants_reply } = call;
         let properties = message::properties(number, headers, limit, wants_reply.then_some(REPLIES));
         // No queue can be bound for a longer one.
         let routing_key = ShortString::try_new(routing_key).map_err(|_| CallFault::Unroutable)?;
