@@ -41,7 +41,8 @@
 //! | `source = "queue"`, `queue = "orders"` | `^$` | `^fanfare(\.dead)?$` | `^orders$` |
 //!
 //! Where the backend `amqp` is asked, the engine must also be allowed to write to the exchange `fanfare.rpc`. Replies need no
-//! right.
+//! right. Topic permissions there must allow each method that clients may call: RabbitMQ closes the channel for one that
+//! is not allowed, and all calls that are under way by AMQP are lost.
 //!
 //! An engine opens two connections. A limit on connections of a virtual host or of a user must leave room for
 //! them. `fanfare check --connect` connects to RabbitMQ and prints what an engine would declare there.
