@@ -27,8 +27,8 @@ use words::{Word, paths_from_root, words};
 const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
     ("manual", &[]),
-    // Threads send each other settings, which have what verifies tokens, and which requests become clients.
-    ("domain", &["auth", "config", "transport::upgrade"]),
+    // Threads send each other settings, which have what verifies tokens, the backends, and which requests become clients.
+    ("domain", &["auth", "config", "http_client", "transport::upgrade"]),
     // Of the codec only how JSON is checked and taken apart.
     ("auth", &["base", "domain", "config", "codec::json"]),
     (
@@ -58,13 +58,26 @@ const KNOWS: &[(&str, &[&str])] = &[
             "base::printable",
         ],
     ),
-    ("stats", &["domain::reasons", "transport::refusal"]),
+    ("stats", &["domain::call", "domain::reasons", "transport::refusal"]),
     ("hooks", &["auth", "base", "domain", "config", "codec::json"]),
     // Values alone: the bytes of a codec are the shard's affair, and so are streams, transports and logs.
     ("session", &["auth", "base", "domain", "codec::command", "codec::reply", "config"]),
     ("shard", &["auth", "base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
     ("net", &["base", "domain", "shard", "stats", "transport"]),
-    ("broker", &["base", "domain", "codec", "hooks", "transport::websocket", "config", "stats"]),
+    (
+        "broker",
+        &[
+            "auth",
+            "base",
+            "domain",
+            "codec",
+            "hooks",
+            "http_client",
+            "transport::websocket",
+            "config",
+            "stats",
+        ],
+    ),
     (
         "control",
         &[

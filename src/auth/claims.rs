@@ -114,6 +114,20 @@ impl ConnectionClaims {
         })
     }
 
+    /// Claims that say nothing but when the connection expires.
+    #[must_use]
+    pub fn until(expires: UnixTime) -> Self {
+        Self {
+            user: Box::default(),
+            info: None,
+            meta: None,
+            expires: Some(expires),
+            subscriptions: Box::default(),
+            caps: Arc::default(),
+            validity: Validity::default(),
+        }
+    }
+
     /// How much memory they use, roughly.
     #[must_use]
     pub fn bytes(&self) -> usize {

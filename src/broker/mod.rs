@@ -18,19 +18,25 @@
 //! RabbitMQ's heartbeats and requests go on. A shard whose mail waits is answered at most 512 requests until nothing
 //! waits.
 //!
+//! Calls to the application's backends wait in `calls` until they may be sent, by AMQP through the backplane, or by HTTP
+//! through a thread of its own (`calling`). Bodies and answers are made and read by [`hooks`](crate::hooks).
+//!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` with `encoder`, and
-//! `inlet` with `requests` and `confirms`, then `questions` and `recovery`. `topics`, `history`, `catch_up`,
+//! `inlet` with `requests` and `confirms`, then `questions`, `recovery` and `calling`. `topics`, `history`, `catch_up`,
 //! `merge`, `lanes`, `acks`, `dedup`, `expiration`, `outbox`, `payload`, `stage` and `surveys` are modules without clock
 //! and socket. `backplane` is the seam to `rabbit` and `memory`, and `event` has the types of what they report.
 
 mod acks;
 mod backplane;
+mod calling;
+mod calls;
 mod catch_up;
 mod confirms;
 mod dedup;
 mod encoder;
 mod expiration;
 mod history;
+mod http_link;
 mod incoming;
 mod inlet;
 mod lanes;
@@ -70,6 +76,7 @@ use turn::Broker;
 pub use backplane::rabbit::{
     Inspection, NotTaken, PublishError, RabbitMqFault, amqp_filter, check_url, inspect, publish_once,
 };
+pub use http_link::HttpLink;
 pub use inlet::{Inlet, RequestSenders, inlet};
 
 /// The event loop of the broker thread.
@@ -103,6 +110,8 @@ pub struct Setup {
     pub shards: Vec<Sender<Mail>>,
     /// With `amqp.ack = "written"`: how far each shard has written, in the order of their numbers. Otherwise empty.
     pub receipts: Vec<Receipt>,
+    /// The thread that sends calls by HTTP.
+    pub http: HttpLink,
     /// The counters and gauges that it updates.
     pub stats: Arc<BrokerStats>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::mail::Mail;
 use crate::domain::namespaces::Namespaces;
 use crate::domain::settings::EngineSettings;
+use crate::hooks::Answers;
 
 use super::turn::Broker;
 
@@ -19,6 +20,9 @@ impl Broker {
         self.topics.set_max(limits.topics);
         self.merge.set_bytes_max(limits.merging_bytes);
         self.history.set_limits(limits.history_bytes, limits.history_topics);
+        self.calls.adopt(&settings.config);
+        self.answers = Answers::new(&settings.config);
+        self.http.targets = settings.targets.clone();
         self.config = Arc::clone(&settings.config);
         self.namespaces = Arc::clone(&settings.namespaces);
         self.outbox.push_to_all(|| Mail::Reload(Arc::clone(&settings)));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::domain::mail::{
-    Answer, AnswerBudget, Called, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply,
-    ReplyAddress, ReplyTo, Request, ShardId, TopicName,
+    Answer, AnswerBudget, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply, ReplyAddress,
+    ReplyTo, Request, ShardId, TopicName,
 };
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
@@ -71,13 +71,7 @@ impl Broker {
                 self.detach(&name, Attachment { shard, variant, slot });
             }
             Request::Publish(publish) => self.publish(*publish),
-            // Nobody is asked yet.
-            Request::Call(call) => {
-                let (kind, to) = (call.ask.kind(), call.reply_to);
-                let topic = call.ask.topic().map(TopicName::from);
-                let called = Box::new(Called { kind, topic, outcome: Err(ErrorCode::NotAvailable) });
-                self.outbox.push(to.shard, Mail::Called { to: to.command, called });
-            }
+            Request::Call(call) => self.begin_call(call),
             Request::Ask { question, budget } => self.answer_question(question, budget),
             Request::ReadHistory { topic, range, reply_to } => {
                 reply_to.send(self.history_page(&topic, &range))
@@ -179,7 +173,7 @@ impl Broker {
     /// Publishes. A publication that could not be delivered when it comes back from RabbitMQ is refused at once: now its
     /// sender can still be told. While the engine stops, every one is refused, and its sender knows that it can be sent to
     /// another engine.
-    fn publish(&mut self, publish: Publish) {
+    pub(super) fn publish(&mut self, publish: Publish) {
         let is_known = publish.topics.iter().all(|topic| self.namespaces.is_known(topic));
         let checked = publish.topics.iter().try_for_each(|topic| admissible(topic, &publish, self));
         let refused = match checked {

@@ -1,7 +1,7 @@
-//! Divides the room for waiting publishes among their senders.
+//! Divides the room for publishes and calls that wait among their senders.
 //!
-//! Clients never fill the whole room: a quarter is for operators only. One client may use an eighth of what
-//! is free in the rest, so many fast publishers leave something for one more.
+//! Clients never fill the whole room for publishes: a quarter is for operators only. One client may use an eighth of what
+//! is free in the rest, so many fast publishers leave something for one more. Calls are made by clients alone.
 
 use rustc_hash::FxHashMap;
 
@@ -37,6 +37,8 @@ impl<T> From<&ReplyTo<T>> for Sender {
 #[derive(Debug)]
 pub(super) struct Shares {
     room: Load,
+    /// The part of the room that is for operators only.
+    reserved: Load,
     all: Load,
     /// Of all clients.
     clients: Load,
@@ -63,10 +65,17 @@ impl Load {
 }
 
 impl Shares {
-    /// There may be so many, with so many bytes.
+    /// There may be so many, with so many bytes. A part of that is for operators only.
     pub(super) fn new(number: usize, bytes: usize) -> Self {
+        let reserved = Load { number: number / RESERVED_PART, bytes: bytes / RESERVED_PART };
+        Self { reserved, ..Self::of_clients(number, bytes) }
+    }
+
+    /// There may be so many, with so many bytes. All of that is for clients.
+    pub(super) fn of_clients(number: usize, bytes: usize) -> Self {
         Self {
             room: Load { number, bytes },
+            reserved: Load::default(),
             all: Load::default(),
             clients: Load::default(),
             client: FxHashMap::default(),
@@ -81,9 +90,16 @@ impl Shares {
         }
         let Sender::Client(client) = sender else { return true };
         let own = self.client.get(&client).copied().unwrap_or_default();
-        let share =
-            |room: usize, taken| (room - room / RESERVED_PART).saturating_sub(taken).div_ceil(SHARE_PART);
-        own.number < share(room.number, clients.number) && own.bytes < share(room.bytes, clients.bytes)
+        let share = |room: usize, reserved: usize, taken| {
+            (room - reserved).saturating_sub(taken).div_ceil(SHARE_PART)
+        };
+        own.number < share(room.number, self.reserved.number, clients.number)
+            && own.bytes < share(room.bytes, self.reserved.bytes, clients.bytes)
+    }
+
+    /// Sets the room for clients, of which none is for operators. If there is more, none is added until there is less.
+    pub(super) fn set_room(&mut self, number: usize, bytes: usize) {
+        self.room = Load { number, bytes };
     }
 
     /// How many there are, and their bytes.

@@ -21,6 +21,7 @@ use crate::stats::BackplaneState;
 use fakes::{Ends, setup};
 use harness::Harness;
 
+mod calls;
 mod clients;
 pub(in crate::broker) mod fakes;
 mod harness;

@@ -14,18 +14,22 @@ use crate::config::Config;
 use crate::domain::mail::{Mail, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::position::Epoch;
+use crate::hooks::Answers;
+use crate::http_client::HttpAnswer;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;
 use super::acks::Acks;
 use super::backplane::Backplane;
 use super::backplane::event::Event;
+use super::calls::Calls;
 use super::catch_up::CatchUps;
 use super::confirms::Confirms;
 use super::dedup::DedupWindow;
 use super::encoder::Encoder;
 use super::expiration::Expiration;
 use super::history::History;
+use super::http_link::HttpLink;
 use super::inlet::Inlet;
 use super::merge::Merge;
 use super::outbox::Outbox;
@@ -67,6 +71,11 @@ pub(super) struct Broker {
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) confirms: Confirms,
+    /// Calls to backends that have no answer yet.
+    pub(super) calls: Calls,
+    /// Reads their answers.
+    pub(super) answers: Answers,
+    pub(super) http: HttpLink,
     pub(super) backplane: Backplane,
     pub(super) stage: Stage,
 }
@@ -89,6 +98,9 @@ impl Broker {
             encoder: Encoder::default(),
             surveys: Surveys::new(setup.config.timeouts.publish.0),
             confirms: Confirms::default(),
+            calls: Calls::new(&setup.config, setup.stats.backends.clone()),
+            answers: Answers::new(&setup.config),
+            http: setup.http,
             backplane,
             stage: Stage::new(),
             config: setup.config,
@@ -131,7 +143,8 @@ impl Broker {
     async fn wait(&mut self) -> Option<Event> {
         self.inlet.rearm();
         let may_ask = |requester| self.outbox.may_ask(requester);
-        if self.takes_requests() && self.inlet.has(may_ask) || self.acks.has_written() {
+        let has_requests = self.inlet.has(may_ask) || self.calls.is_ready();
+        if self.takes_requests() && has_requests || self.acks.has_written() {
             return None;
         }
         let alarm = self.alarm();
@@ -139,6 +152,7 @@ impl Broker {
         select! {
             () = self.inlet.rung() => None,
             event = self.backplane.next(take) => Some(event),
+            HttpAnswer { number, outcome } = self.http.next() => Some(Event::Called { number, outcome }),
             () = ring_at(alarm) => None,
         }
     }
@@ -154,7 +168,10 @@ impl Broker {
         }
         self.hand_over();
         self.answer_caught_up();
+        self.take_http_answers();
         self.take_requests();
+        self.expire_calls();
+        self.send_calls();
         self.history.expire(Instant::now());
         self.surveys.expire(Instant::now());
         self.acknowledge();
@@ -247,7 +264,8 @@ impl Broker {
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
             Event::Connected { has_missed } => self.connected(has_missed),
-            Event::Called { .. } | Event::Unclaimed => {}
+            Event::Called { number, outcome } => self.call_answered(number, outcome),
+            Event::Unclaimed => self.stats.call_answers_unexpected.add(1),
             Event::NotConnected { refusal } => self.stats.not_connected(refusal),
             Event::Lost => self.lost(),
         }
@@ -373,6 +391,7 @@ impl Broker {
             self.stage.settles_until(),
             self.expiration.next_deadline(),
             self.surveys.next_deadline(),
+            self.calls.next_deadline(),
         ];
         alarms.into_iter().flatten().min()
     }
@@ -386,13 +405,14 @@ impl Broker {
         self.backplane.wind_down();
         self.merge.close_all();
         self.hand_over();
+        self.give_up_waiting_calls();
         self.stage.settle(Instant::now() + self.config.timeouts.publish.0);
     }
 
-    /// Tells the shards to close their clients, once no publish is under way or `timeouts.publish` is over.
+    /// Tells the shards to close their clients, once no publish and no call is under way or `timeouts.publish` is over.
     fn continue_stopping(&mut self) {
         if let Some(until) = self.stage.settles_until()
-            && (self.backplane.in_flight() == 0 || Instant::now() >= until)
+            && (self.backplane.in_flight() + self.calls.under_way() == 0 || Instant::now() >= until)
         {
             self.outbox.push_to_all(|| Mail::Drain);
             self.stage.drain(self.outbox.shards());
@@ -417,6 +437,7 @@ impl Broker {
             (&self.stats.history_publications, self.history.publications()),
             (&self.stats.history_topics, self.history.topics()),
         ];
+        self.calls.gauge();
         for (gauge, value) in gauges {
             gauge.set(value as u64);
         }

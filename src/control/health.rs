@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::envelope::json;
 use super::state::{AppState, Mode};
 use crate::domain::lifecycle::Phase;
-use crate::stats::BackplaneState;
+use crate::stats::{BackendsStats, BackplaneState, Suspension};
 
 /// The answer of `/health`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +35,10 @@ struct Health {
     /// With `jwks.url`: `fetched`, or `awaited` before the key set has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_set: Option<&'static str>,
+    /// The backends that are left alone because they fail. The node stays ready: everything else works, and a restart would
+    /// not help.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    suspended_backends: Vec<SuspendedBackend>,
     /// The numbers of the shards whose loops have not turned for five seconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hung_shards: Vec<usize>,
@@ -42,6 +46,25 @@ struct Health {
     phase: &'static str,
     uptime_seconds: u64,
     version: &'static str,
+}
+
+/// A backend that is left alone for a while.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct SuspendedBackend {
+    name: String,
+    /// Since when, in seconds since 1970.
+    since: u64,
+    /// What failed last, as a sentence.
+    last_fault: Box<str>,
+}
+
+/// Those of all backends that are left alone now.
+fn suspended(backends: &BackendsStats) -> Vec<SuspendedBackend> {
+    let suspended = backends.all().into_iter().filter_map(|(name, stats)| {
+        let Suspension { since, last_fault } = stats.suspension()?;
+        Some(SuspendedBackend { name, since, last_fault })
+    });
+    suspended.collect()
 }
 
 impl Health {
@@ -70,6 +93,7 @@ impl Health {
             } else {
                 "awaited"
             }),
+            suspended_backends: suspended(&state.stats.broker.backends),
             hung_shards,
             phase: match phase {
                 Phase::Starting => "starting",

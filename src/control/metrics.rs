@@ -1,6 +1,8 @@
 //! `/metrics`: everybody's counters, read where they are written, at the moment of the scrape. Names follow the
 //! conventions of Prometheus. The format is its text format, or OpenMetrics for those who ask for that (`exposition`).
 
+mod backends;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::{fmt, iter};
@@ -125,7 +127,7 @@ impl Counters {
             let sum = shards.map(|shard| shard.namespace_subscriptions.value(number)).sum();
             sample(&mut family, vec![("namespace", name)], MetricType::Gauge, sum)?;
         }
-        Ok(())
+        backends::write(sheet, &self.stats.broker.backends.all())
     }
 
     fn control(&self, sheet: &mut Sheet<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use crate::auth::Verifier;
 use crate::auth::{KeySet, Keys};
 use crate::config::Config;
 use crate::domain::namespaces::Namespaces;
+use crate::http_client::HttpTargets;
 #[cfg(test)]
 use crate::transport::credential::CredentialPlaces;
 use crate::transport::upgrade::UpgradePolicy;
@@ -25,6 +26,8 @@ pub struct EngineSettings {
     pub verifier: Verifier,
     /// A digest of the files that each key of the configuration names, to tell whether they have changed.
     pub key_files: Vec<(&'static str, u64)>,
+    /// The backends that are asked by HTTP.
+    pub targets: HttpTargets,
     /// Which HTTP requests become clients.
     pub upgrade: UpgradePolicy,
 }
@@ -71,6 +74,7 @@ impl EngineSettings {
             namespaces: Arc::new(Namespaces::new(&config)),
             verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
             key_files: Vec::new(),
+            targets: HttpTargets::new(&config, &HttpTargets::default()).unwrap(),
             upgrade,
             config: Arc::new(config),
         })

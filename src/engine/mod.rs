@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
-use crate::broker::{EventLoop, Inlet};
+use crate::broker::{EventLoop, HttpLink, Inlet};
 use crate::config::host::clients_by_descriptors;
 use crate::config::{Ack, Config, CpuListError, Limits};
 use crate::domain::client_id::NodeId;
@@ -32,6 +32,7 @@ use crate::domain::mail::{Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::{Receipt, Reporter, receipt};
 use crate::domain::settings::EngineSettings;
+use crate::http_client::{TargetsError, caller};
 use crate::net::event_loop::ShardPoll;
 use crate::net::listener::Reservation;
 use crate::stats::Stats;
@@ -83,6 +84,9 @@ pub enum StartError {
     /// Keys of tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// A backend cannot be asked.
+    #[error(transparent)]
+    Backends(#[from] TargetsError),
     /// The list of CPUs to pin shards to is malformed.
     #[error("server.cpus: {0}")]
     Cpus(CpuListError),
@@ -154,17 +158,17 @@ impl Engine {
         let addresses: Vec<_> = reserved.iter().map(Reservation::address).collect();
         let (control, control_listener) = listen_for_operators(config.control.listen)?;
         let (clients_max, table_max) = clients_max(&config, plan.shards);
-        let (source, settings) = keys.begin(config, program, control);
+        let (source, settings) = keys.begin(config, program, control)?;
         let config = &settings.config;
         let stats = empty_stats(clients_max, plan.shards, &settings.namespaces);
         let node = NodeId::random();
-        let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
-            wakes.into_iter().map(|wake| shard_mailbox(&config.limits, wake)).unzip();
+        let (mailboxes, inboxes) = shard_mailboxes(&config.limits, wakes);
         let (requests, inlet) = broker::inlet(&config.limits, plan.shards);
         let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
-        let setup = broker_setup(&settings, inlet, mailboxes, receipts, &stats);
+        let http = start_http(&threads, &settings)?;
+        let setup = broker_setup(&settings, inlet, mailboxes, receipts, http, &stats);
         let (lifecycle, reload) = (Arc::<Lifecycle>::default(), Arc::<Notify>::default());
         let operators = control::Setup {
             settings: Arc::clone(&settings),
@@ -334,9 +338,10 @@ fn listen_for_operators(address: SocketAddr) -> Result<(SocketAddr, std::net::Tc
     Ok((listener.local_addr().unwrap_or(address), listener))
 }
 
-/// The mailbox of one shard.
-fn shard_mailbox(limits: &Limits, wake: Box<dyn Wake>) -> (Sender<Mail>, Receiver<Mail>) {
-    weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake)
+/// The shards' mailboxes.
+fn shard_mailboxes(limits: &Limits, wakes: Vec<Box<dyn Wake>>) -> (Vec<Sender<Mail>>, Vec<Receiver<Mail>>) {
+    let mailbox = |wake| weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake);
+    wakes.into_iter().map(mailbox).unzip()
 }
 
 /// Both ends of what each shard reports, if messages are acknowledged when they are written.
@@ -354,10 +359,11 @@ fn broker_setup(
     requests: Inlet,
     shards: Vec<Sender<Mail>>,
     receipts: Vec<Receipt>,
+    http: HttpLink,
     stats: &Stats,
 ) -> broker::Setup {
     let (config, namespaces) = (Arc::clone(&settings.config), Arc::clone(&settings.namespaces));
-    broker::Setup { config, namespaces, requests, shards, receipts, stats: Arc::clone(&stats.broker) }
+    broker::Setup { config, namespaces, requests, shards, receipts, http, stats: Arc::clone(&stats.broker) }
 }
 
 /// What all shards have in common.
@@ -442,6 +448,14 @@ fn not_set_up(name: &str, error: impl Into<ThreadStartError>) -> StartError {
 
 /// Name of the control thread.
 const CONTROL: &str = "control";
+
+/// Starts the thread that sends calls to backends. It sleeps while none is asked, and ends when the broker thread has ended. A
+/// reload may name the first backend, so it is always there.
+fn start_http(threads: &Threads, settings: &EngineSettings) -> Result<HttpLink, StartError> {
+    let (calls, answers, caller) = caller();
+    threads.spawn("http", move || Ok(caller.run()?))?;
+    Ok(HttpLink { calls, answers, targets: settings.targets.clone() })
+}
 
 fn start_broker(threads: &Threads, event_loop: EventLoop, setup: broker::Setup) -> Result<(), StartError> {
     let (started, wait) = mpsc::channel();

@@ -11,6 +11,7 @@ use crate::config::{Config, Reload};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::settings::{EngineSettings, Reloaded, SettingsSource};
 use crate::engine::keys::{KeysError, keys_note, read_keys};
+use crate::http_client::{HttpTargets, TargetsError};
 use crate::transport::credential::CredentialPlaces;
 use crate::transport::origin::{OriginPattern, is_loopback};
 use crate::transport::upgrade::UpgradePolicy;
@@ -49,16 +50,17 @@ impl LoadedKeys {
         self.note.clone()
     }
 
-    /// The first settings, and where others come from. `control` is the address of the control port.
+    /// The first settings, and where others come from. Reads what backends need. `control` is the address of the control port.
     pub(super) fn begin(
         self,
         config: Config,
         program: Arc<dyn Program>,
         control: SocketAddr,
-    ) -> (Source, Arc<EngineSettings>) {
+    ) -> Result<(Source, Arc<EngineSettings>), TargetsError> {
         let namespaces = Namespaces::new(&config);
-        let settings = settings(config, namespaces, self, control);
-        (Source { program, control }, Arc::new(settings))
+        let targets = HttpTargets::new(&config, &HttpTargets::default())?;
+        let settings = settings(config, namespaces, self, targets, control);
+        Ok((Source { program, control }, Arc::new(settings)))
     }
 }
 
@@ -77,7 +79,9 @@ impl SettingsSource for Source {
         let keys = LoadedKeys::read(&config)?;
         keys.note().into_iter().for_each(|note| tracing::info!("{note}"));
         let is_other = |(key, digest): &&(&'static str, u64)| !in_force.key_files.contains(&(*key, *digest));
-        let other_files = keys.files.iter().filter(is_other).map(|(key, _)| (*key).to_owned());
+        let other_keys = keys.files.iter().filter(is_other).map(|(key, _)| (*key).to_owned());
+        let targets = HttpTargets::new(&config, &in_force.targets)?;
+        let other_files = other_keys.chain(targets.changed_files(&in_force.targets));
         let other_files: Vec<String> = other_files.filter(|key| !changed.contains(key)).collect();
         changed.extend(other_files);
         let verifier = match verify_alike(&config, &keys, in_force) {
@@ -87,7 +91,7 @@ impl SettingsSource for Source {
             false => keys.verifier,
         };
         let keys = LoadedKeys { verifier, ..keys };
-        let settings = Arc::new(settings(config, namespaces, keys, self.control));
+        let settings = Arc::new(settings(config, namespaces, keys, targets, self.control));
         Ok(Reloaded { settings, changed, needs_restart })
     }
 
@@ -111,6 +115,7 @@ fn settings(
     config: Config,
     namespaces: Namespaces,
     LoadedKeys { verifier, files, .. }: LoadedKeys,
+    targets: HttpTargets,
     control: SocketAddr,
 ) -> EngineSettings {
     EngineSettings {
@@ -118,6 +123,7 @@ fn settings(
         namespaces: Arc::new(namespaces),
         verifier,
         key_files: files,
+        targets,
         config: Arc::new(config),
     }
 }
@@ -167,7 +173,7 @@ mod tests {
     use super::*;
     use crate::auth::{JwksKeys, KeySet};
     use crate::base::clock::UnixTime;
-    use crate::config::Secret;
+    use crate::config::{Backend, Secret};
     use crate::transport::origin::Origin;
 
     #[derive(Debug)]
@@ -185,7 +191,7 @@ mod tests {
 
     fn start(config: &Config) -> Arc<EngineSettings> {
         let program = Arc::new(Written(config.clone()));
-        LoadedKeys::read(config).unwrap().begin(config.clone(), program, CONTROL.into()).1
+        LoadedKeys::read(config).unwrap().begin(config.clone(), program, CONTROL.into()).unwrap().1
     }
 
     fn reload(in_force: &EngineSettings, config: &Config) -> Reloaded {
@@ -230,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_key_is_told_and_nothing_is_made() {
+    fn what_is_wrong_with_a_key_or_a_backend_is_told_and_nothing_is_made() {
         let config = Config::default();
         let first = start(&config);
         let mut wrong = config;
@@ -238,5 +244,12 @@ mod tests {
         let source = Source { program: Arc::new(Written(wrong)), control: CONTROL.into() };
         let error = source.read(&first).unwrap_err().to_string();
         assert!(error.starts_with("tokens.public_keys: /no/such/key.pem cannot be read"), "{error}");
+        let mut wrong = Config::default();
+        let ca_file = "/no/such/ca.pem".to_owned();
+        let backend = Backend { url: "https://shop.example/".into(), ca_file, ..Backend::default() };
+        wrong.backends.insert("shop".to_owned(), backend);
+        let source = Source { program: Arc::new(Written(wrong)), control: CONTROL.into() };
+        let error = source.read(&first).unwrap_err().to_string();
+        assert!(error.starts_with("backends.shop.ca_file: /no/such/ca.pem cannot be read"), "{error}");
     }
 }

@@ -12,6 +12,7 @@ mod connector;
 mod error;
 mod pool;
 mod target;
+mod targets;
 mod tls;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use caller::{AnswerReceiver, CallSender, Caller, HttpAnswer, HttpCall, calle
 pub use client::{Client, Limits};
 pub use error::{AuthoritiesError, RequestError};
 pub use target::{HttpTarget, TargetError};
+pub use targets::{HttpTargets, TargetsError};
 
 /// Bytes of an answer's head, at most.
 const HEAD_BYTES: usize = 64 << 10;

@@ -27,6 +27,11 @@
 //! turned for five seconds, so its clients receive nothing. An idle shard turns once per second. The log has a line at
 //! level `error` when a shard begins to hang. Only a restart helps if it does not turn again.
 //!
+//! A backend of the application that has failed too often (`backends.NAME.failures` times in a row) is left alone for a
+//! second, and then for up to 30 s at a time: calls to it end at once (error 100). `suspended_backends` names it, with
+//! the time since when and what failed last. The status stays 200, as everything else works. The log has a line when that
+//! begins and when it ends, and `fanfare_backend_suspended` is 1 meanwhile.
+//!
 //! # The control port
 //!
 //! The port takes 96 connections, and 8 more for `/health`. One connection of HTTP/2 may have 16 requests at

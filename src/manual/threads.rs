@@ -7,14 +7,16 @@
 //! | shard, one per CPU | Serves its own listeners and its own clients in an event loop. | Wait for anything but its poll; take a lock; read the clock by itself: the event loop passes the time, and a clock for the budget of reading. |
 //! | broker | Writes everything that belongs to a topic: which shards have subscribers, offsets, merging, encoding, history. | Block. |
 //! | control | Answers operators: API, metrics, health, the live page. | Delay a delivery. |
+//! | http | Sends the calls of the broker thread to the application's backends by HTTP ([`crate::http_client`]). | Send a call twice. |
 //! | lapin's | The sockets to RabbitMQ. | |
 //! | log writer | Writes log lines, so that a shard never waits for the reader of standard error. | |
 //! | watcher | Notices when another thread ends. | |
 //!
 //! No shard shares a lock with another thread. Threads exchange mail through mailboxes ([`crate::base::mailbox`]): bounded queues
-//! with one wake-up per batch. Only answers to the control thread come by channels of tokio. The broker thread and
-//! the control thread share one lock, for the reason why RabbitMQ refuses the engine; an attempt to connect and a request
-//! for the health take it for the time of a copy. A client never
+//! with one wake-up per batch. Only answers to the control thread, and calls to the
+//! application's backends and their answers, go by channels of tokio. The broker thread and
+//! the control thread share two locks, for the reason why RabbitMQ refuses the engine, and for the reason why a backend is
+//! left alone; a change of these and a request for the health take them for the time of a copy. A client never
 //! changes its shard.
 //!
 //! When shards are too busy, their mailboxes fill. Then the broker's outbox fills. Then the broker stops

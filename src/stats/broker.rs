@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::MICROSECONDS;
+use super::backends::BackendsStats;
 use super::block::{Kind, Metric, Values, block};
 use super::number::{Histogram, Number, Numbers};
 
@@ -62,6 +63,11 @@ block! {
             /// Recoveries refused, to be tried again: this node had not read as far in time, or too many
             /// waited.
             recoveries_refused: "recoveries_refused",
+            /// Calls without an answer after which clients went on nevertheless: by `hook_failure = "allow"`, or for another
+            /// 60 s because a connection or a subscription had expired.
+            calls_excused: "calls_excused",
+            /// Answers of backends to calls that had ended: second ones, and late ones.
+            call_answers_unexpected: "call_answers_unexpected",
             /// Times that publications may have been lost before they reached this node.
             gaps: "gaps",
             /// Gaps that came of an overflow of this node's own queue.
@@ -102,6 +108,8 @@ block! {
         others {
             /// Publications taken from the backplane, one per message and topic, by the number of their namespace.
             pub namespace_publications: Numbers = Numbers::default(),
+            /// What is counted for each backend.
+            pub backends: BackendsStats = BackendsStats::default(),
             /// A [`BackplaneState`].
             pub backplane: Number = Number::default(),
             /// How old the newest message of a stream was when it was taken, by its time stamp: in microseconds.

@@ -5,6 +5,7 @@
 //!
 //! A new counter is one row in the table of its block: in `shard.rs`, `broker.rs` or `control.rs`.
 
+mod backends;
 mod block;
 mod number;
 mod shard;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use backends::{BackendStats, BackendsStats, CallOutcome, NamedStats, Suspension};
 pub use block::{Counted, Kind, Labels, Metric, NumberOf, Observations, Values};
 pub use broker::{BackplaneState, BrokerStats};
 pub use control::{ApiMethod, ApiOutcome, ControlStats};

@@ -160,7 +160,6 @@ pub(in crate::broker) enum Event {
     },
     /// A call is over: its answer, or why there is none. Exactly one comes for each. Without an answer to wait for, it is
     /// empty, and RabbitMQ has taken the message.
-    #[expect(dead_code, reason = "the broker thread sends no calls yet")]
     Called {
         number: u64,
         outcome: Result<Vec<u8>, CallFault>,

@@ -84,18 +84,8 @@ impl Backplane {
         }
     }
 
-    /// Whether calls to backends can be sent now.
-    #[expect(dead_code, reason = "the broker thread sends no calls yet")]
-    pub(in crate::broker) fn takes_calls(&self) -> bool {
-        match self {
-            Self::Memory(_) => false,
-            Self::Rabbit(rabbit) => rabbit.takes_calls(),
-        }
-    }
-
     /// Sends a call to a backend. [`Event::Called`] tells what becomes of it, when `limit` has passed at the latest. An answer
     /// of more than `answer_bytes` is none.
-    #[expect(dead_code, reason = "the broker thread sends no calls yet")]
     pub(in crate::broker) fn call(
         &mut self,
         number: u64,

@@ -1,12 +1,15 @@
 //! A broker thread on the embedded backplane, with fake shards.
 
 use super::*;
+use crate::http_client::{HttpAnswer, HttpCall};
 
 /// A broker thread with fake shards.
 pub(super) struct Harness {
     pub(super) requests: RequestSenders,
     pub(super) shards: Vec<Receiver<Mail>>,
     pub(super) woken: Vec<Arc<AtomicUsize>>,
+    pub(super) calls: mpsc::UnboundedReceiver<HttpCall>,
+    pub(super) answers: mpsc::UnboundedSender<HttpAnswer>,
     pub(super) stats: Arc<BrokerStats>,
     pub(super) thread: Option<JoinHandle<()>>,
 }
@@ -15,14 +18,15 @@ impl Harness {
     pub(super) fn new(shards: usize, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         configure(&mut config);
-        let (setup, Ends { requests, shards, woken }) = setup(config, ShardId::try_from(shards).unwrap());
+        let (setup, Ends { requests, shards, woken, calls, answers }) =
+            setup(config, ShardId::try_from(shards).unwrap());
         let stats = Arc::clone(&setup.stats);
         let (started, has_started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             run(&EventLoop::new().unwrap(), setup, |outcome| started.send(outcome).unwrap())
         });
         assert!(matches!(has_started.recv_timeout(LONG), Ok(Ok(()))));
-        Self { requests, shards, woken, stats, thread: Some(thread) }
+        Self { requests, shards, woken, calls, answers, stats, thread: Some(thread) }
     }
 
     pub(super) fn ask(&self, request: Request) {

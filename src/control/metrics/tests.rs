@@ -1,8 +1,11 @@
 //! What a scrape shows.
 
 use super::*;
+use crate::domain::call::{CallFault, CallKind};
 use crate::domain::reasons::CloseReason;
+use crate::stats::CallOutcome;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Every sample by name and labels. Fails on what is no OpenMetrics text.
 fn parse(page: &str) -> BTreeMap<String, f64> {
@@ -54,6 +57,29 @@ fn numbers_arrive_under_their_names() {
     let build = format!(r#"fanfare_build_info{{version="{}",mode="embedded"}}"#, env!("CARGO_PKG_VERSION"));
     assert_eq!(samples.get(&build), Some(&1.0));
     assert!(samples["process_resident_memory_bytes"] > 1e6);
+}
+
+#[test]
+fn calls_are_shown_by_backend_kind_and_outcome() {
+    let stats = Stats::new(1, vec![]);
+    let shop = stats.broker.backends.of("shop");
+    shop.count(CallKind::Subscribe, CallOutcome::of(&Err(CallFault::Late)));
+    shop.took(Duration::from_millis(200));
+    shop.waiting.set(3);
+    let samples = parse(&page(&stats));
+    for (name, value) in [
+        (r#"fanfare_calls_total{backend="shop",call="subscribe",outcome="late"}"#, Some(1.0)),
+        (r#"fanfare_calls_total{backend="shop",call="subscribe",outcome="answered"}"#, Some(0.0)),
+        (r#"fanfare_calls_total{backend="shop",call="rpc",outcome="answered"}"#, None),
+        (r#"fanfare_calls_waiting{backend="shop"}"#, Some(3.0)),
+        (r#"fanfare_calls_in_flight{backend="shop"}"#, Some(0.0)),
+        (r#"fanfare_backend_suspended{backend="shop"}"#, Some(0.0)),
+        (r#"fanfare_call_seconds_bucket{le="0.25",backend="shop"}"#, Some(1.0)),
+        (r#"fanfare_call_seconds_sum{backend="shop"}"#, Some(0.2)),
+        ("fanfare_call_answers_unexpected_total", Some(0.0)),
+    ] {
+        assert_eq!(samples.get(name).copied(), value, "{name}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::harness::{Answer, Harness, TIMEOUT, request};
 use super::{open, with_history};
 use crate::config::{Config, Interval, Namespace, UnknownNamespace};
+use crate::stats::Suspension;
 
 #[test]
 fn an_alarm_of_rabbitmq_is_named() {
@@ -62,6 +63,18 @@ fn histories_skip_what_says_so() {
     let body = r#"{"channels":["a","kept:a"],"data":1,"skip_history":true}"#;
     harness.ask("broadcast", body);
     assert_eq!(harness.heard(), "publish a,kept:a 1 and forget it");
+}
+
+#[test]
+fn health_names_backends_that_are_left_alone_and_the_node_stays_ready() {
+    let harness = open();
+    assert!(harness.get("/health").json().get("suspended_backends").is_none());
+    let suspension = Suspension { since: 1_700_000_000, last_fault: "it did not answer in time".into() };
+    harness.stats.broker.backends.of("shop").set_suspension(Some(suspension));
+    let health = harness.get("/health");
+    let expected =
+        json!([{"name": "shop", "since": 1_700_000_000, "last_fault": "it did not answer in time"}]);
+    assert_eq!((health.status, &health.json()["suspended_backends"]), (200, &expected));
 }
 
 #[test]

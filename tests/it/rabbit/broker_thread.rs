@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use crate::support::wait::{SOON, wait_for, wait_until};
 use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
-use fanfare::broker::{self, Setup, StartError};
+use fanfare::broker::{self, HttpLink, Setup, StartError};
 use fanfare::config::{Config, Interval};
 use fanfare::domain::asked::HistoryRange;
 use fanfare::domain::encoding::Encoding;
@@ -15,6 +15,7 @@ use fanfare::domain::mail::{
 };
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::ErrorCode;
+use fanfare::http_client::{self, HttpTargets};
 use fanfare::stats::{BackplaneState, BrokerStats};
 use tokio::sync::oneshot;
 
@@ -43,12 +44,14 @@ impl BrokerThread {
         let stats = Arc::new(BrokerStats::default());
         let namespaces = Arc::new(Namespaces::new(&config));
         let shards = vec![sender];
+        let (calls, answers, _) = http_client::caller();
         let setup = Setup {
             config: Arc::new(config),
             namespaces,
             requests: inlet,
             shards,
             receipts: Vec::new(),
+            http: HttpLink { calls, answers, targets: HttpTargets::default() },
             stats: Arc::clone(&stats),
         };
         let (started, has_started) = mpsc::channel();

@@ -10,11 +10,6 @@ use super::calls::CallEvent;
 use super::{LinkState, Rabbit};
 
 impl Rabbit {
-    /// Whether calls can be sent now.
-    pub(in crate::broker) fn takes_calls(&self) -> bool {
-        matches!(&self.state, LinkState::Linked { link, .. } if link.takes_calls())
-    }
-
     /// Sends a call over the link, or says at once that it cannot be sent. It does not wait for another link.
     pub(in crate::broker) fn call(
         &mut self,

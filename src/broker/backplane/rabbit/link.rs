@@ -298,11 +298,6 @@ impl Link {
         self.is_blocked
     }
 
-    /// Whether calls can be sent.
-    pub(super) fn takes_calls(&self) -> bool {
-        !self.is_blocked && self.calls.are_taken()
-    }
-
     /// Sends a call. [`Next::Calls`] tells what becomes of it.
     pub(super) fn call(
         &mut self,

@@ -12,6 +12,7 @@ use fanfare::domain::mail::{
 };
 use fanfare::domain::position::Position;
 use fanfare::domain::settings::EngineSettings;
+use fanfare::http_client::HttpTargets;
 
 /// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.
 const KEYED: &str = TOPICS[2];
@@ -101,6 +102,7 @@ impl World {
             namespaces: Arc::new(namespaces),
             verifier: verifier.clone(),
             key_files: Vec::new(),
+            targets: HttpTargets::default(),
             upgrade: upgrade.clone(),
         };
         self.outbox.push_back(Mail::Reload(Arc::new(settings)));

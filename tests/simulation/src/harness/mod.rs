@@ -32,6 +32,7 @@ use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::CloseReason;
 use fanfare::domain::receipt::{Receipt, receipt};
 use fanfare::domain::settings::EngineSettings;
+use fanfare::http_client::HttpTargets;
 use fanfare::stats::ShardStats;
 use fanfare::transport::credential::CredentialPlaces;
 use fanfare::transport::upgrade::UpgradePolicy;
@@ -144,6 +145,7 @@ impl World {
             namespaces: Arc::new(Namespaces::new(&config)),
             config: Arc::new(config),
             key_files: Vec::new(),
+            targets: HttpTargets::default(),
             upgrade,
         });
         let setup = Setup {

@@ -1,0 +1,224 @@
+//! Calls, one step after the other.
+
+use super::*;
+use crate::config::Interval;
+use crate::domain::call::{BackendError, CallKind, Caller, Terms};
+use crate::domain::codec::Codec;
+use crate::domain::mail::{Ask, ClientKey, CommandKey, ReplyAddress};
+
+/// An rpc of a client.
+pub(super) fn rpc(client: u32) -> Box<Call> {
+    let client = ClientKey { slot: client, generation: 1 };
+    Box::new(Call {
+        reply_to: ReplyAddress { shard: 0, command: CommandKey { client, id: 1 }, codec: Codec::Json },
+        caller: Caller::default(),
+        ask: Ask::Rpc { method: "m".into(), data: (*b"{}").into() },
+    })
+}
+
+pub(super) fn granted() -> Result<BackendAnswer, CallFault> {
+    Ok(BackendAnswer::Granted(Terms::Send))
+}
+
+pub(super) fn config(change: impl Fn(&mut crate::config::Backend)) -> Config {
+    let mut config = Config::default();
+    let mut backend = crate::config::Backend { concurrency: 2, queue: 32, failures: 3, ..Default::default() };
+    change(&mut backend);
+    config.backends.insert("shop".to_owned(), backend);
+    config
+}
+
+fn calls(change: impl Fn(&mut crate::config::Backend)) -> (Calls, Instant) {
+    (Calls::new(&config(change), BackendsStats::default()), Instant::now())
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What becomes of a call at its beginning.
+fn begin(calls: &mut Calls, client: u32, now: Instant) -> Result<(), CallFault> {
+    calls.begin(Some("shop"), rpc(client), now).map_err(|ended| ended.outcome.unwrap_err())
+}
+
+/// Begins calls of one client, which all go.
+#[track_caller]
+fn begin_all(calls: &mut Calls, client: u32, count: usize, now: Instant) {
+    (0..count).for_each(|_| assert_eq!(begin(calls, client, now), Ok(())));
+}
+
+/// The numbers of those that can be sent, with the slots of their clients.
+fn sent(calls: &mut Calls, now: Instant) -> Vec<(u64, u32)> {
+    std::iter::from_fn(|| {
+        let Outgoing { number, call, .. } = calls.next_to_send(now)?;
+        Some((number, call.reply_to.command.client.slot))
+    })
+    .collect()
+}
+
+fn ended(calls: &mut Calls, now: Instant) -> Vec<(u32, CallFault)> {
+    let ended = std::iter::from_fn(|| calls.next_ended(now));
+    ended.map(|ended| (ended.call.reply_to.command.client.slot, ended.outcome.unwrap_err())).collect()
+}
+
+fn answer(calls: &mut Calls, number: u64, now: Instant, outcome: Result<BackendAnswer, CallFault>) -> bool {
+    calls.answered(number, now, |_, _| outcome).is_some()
+}
+
+#[test]
+fn so_many_are_under_way_and_others_wait_for_their_turn() {
+    let (mut calls, now) = calls(|_| {});
+    begin_all(&mut calls, 1, 3, now);
+    begin_all(&mut calls, 2, 1, now);
+    assert_eq!(sent(&mut calls, now), [(1, 1), (4, 2)]);
+    assert!(!calls.is_ready());
+    assert!(answer(&mut calls, 4, now, granted()) && calls.is_ready());
+    assert_eq!(sent(&mut calls, now), [(2, 1)]);
+    assert!(!answer(&mut calls, 4, now, granted()), "a second answer");
+    assert!(!answer(&mut calls, 3, now, granted()), "it has not been sent");
+    assert_eq!(calls.under_way(), 2);
+}
+
+#[test]
+fn an_answer_is_read_for_its_backend_and_its_call() {
+    let (mut calls, now) = calls(|_| {});
+    begin_all(&mut calls, 7, 1, now);
+    let Outgoing { number, backend, limit, .. } = calls.next_to_send(now).unwrap();
+    assert_eq!((backend, limit), ("shop", SECOND));
+    let ended = calls.answered(number, now, |backend, call| {
+        assert_eq!((backend, call.ask.kind()), ("shop", CallKind::Rpc));
+        granted()
+    });
+    assert_eq!(ended.unwrap().call.reply_to.command.client.slot, 7);
+}
+
+#[test]
+fn a_queue_has_so_much_room_and_one_client_a_part_of_it() {
+    let (mut calls, now) = calls(|backend| backend.queue = 8);
+    // Two are sent, and of the eight that may wait, one client has one.
+    begin_all(&mut calls, 1, 2, now);
+    assert_eq!(sent(&mut calls, now).len(), 2);
+    begin_all(&mut calls, 1, 1, now);
+    assert_eq!(begin(&mut calls, 1, now), Err(CallFault::Busy));
+    (2..9).for_each(|client| assert_eq!(begin(&mut calls, client, now), Ok(()), "{client}"));
+    assert_eq!(begin(&mut calls, 9, now), Err(CallFault::Busy));
+    assert!(answer(&mut calls, 1, now, granted()));
+    assert_eq!(sent(&mut calls, now).len(), 1);
+    assert_eq!(begin(&mut calls, 9, now), Ok(()));
+}
+
+#[test]
+fn all_backends_together_have_so_much_room() {
+    for by_bytes in [false, true] {
+        let mut config = config(|_| {});
+        if by_bytes {
+            config.limits.calls_bytes = 3 * rpc(0).weight();
+        } else {
+            config.limits.calls = 3;
+        }
+        let (mut calls, now) = (Calls::new(&config, BackendsStats::default()), Instant::now());
+        for client in 0..3 {
+            let backend = if client == 0 { "amqp" } else { "shop" };
+            assert!(calls.begin(Some(backend), rpc(client), now).is_ok(), "{client}");
+        }
+        assert_eq!(begin(&mut calls, 3, now), Err(CallFault::Busy));
+        let number = calls.next_to_send(now).unwrap().number;
+        assert_eq!(begin(&mut calls, 3, now), Err(CallFault::Busy), "it has not ended");
+        assert!(answer(&mut calls, number, now, granted()));
+        assert_eq!(begin(&mut calls, 3, now), Ok(()));
+    }
+}
+
+#[test]
+fn what_waits_too_long_is_refused_and_what_is_not_answered_is_late() {
+    let (mut calls, now) = calls(|backend| {
+        backend.concurrency = 1;
+        backend.timeout = Interval::from_secs(3);
+        backend.queue_timeout = Interval::from_secs(2);
+    });
+    begin_all(&mut calls, 1, 1, now);
+    begin_all(&mut calls, 2, 1, now);
+    assert_eq!(sent(&mut calls, now).len(), 1);
+    assert_eq!(calls.next_deadline(), Some(now + 2 * SECOND));
+    assert_eq!(ended(&mut calls, now + SECOND), []);
+    assert_eq!(ended(&mut calls, now + 2 * SECOND), [(2, CallFault::Busy)]);
+    assert_eq!(calls.next_deadline(), Some(now + 3 * SECOND));
+    assert_eq!(ended(&mut calls, now + 3 * SECOND), [(1, CallFault::Late)]);
+    assert!(!answer(&mut calls, 1, now + 3 * SECOND, granted()));
+    assert_eq!((calls.under_way(), calls.next_deadline()), (0, None));
+}
+
+#[test]
+fn a_backend_that_fails_too_often_is_left_alone_and_those_who_wait_are_told() {
+    let (mut calls, now) = calls(|_| {});
+    (1..7).for_each(|client| begin_all(&mut calls, client, 1, now));
+    for number in 1..4 {
+        sent(&mut calls, now);
+        assert!(answer(&mut calls, number, now, Err(CallFault::Late)));
+    }
+    let suspended = News::Suspended { backend: "shop".into(), failures: 3, last: CallFault::Late };
+    assert_eq!(calls.take_news(), [suspended]);
+    assert_eq!(sent(&mut calls, now), []);
+    assert!(calls.is_ready(), "some have ended");
+    assert_eq!(begin(&mut calls, 9, now + SECOND), Err(CallFault::Suspended), "they are told first");
+    assert_eq!(ended(&mut calls, now), [(5, CallFault::Suspended), (6, CallFault::Suspended)]);
+    assert_eq!((calls.is_ready(), calls.under_way()), (false, 1));
+    assert_eq!(begin(&mut calls, 9, now), Err(CallFault::Suspended));
+    assert!(calls.begin(Some("amqp"), rpc(9), now).is_ok(), "another one is not left alone");
+    assert_eq!(calls.next_to_send(now).unwrap().backend, "amqp");
+    // One call finds out whether it works again.
+    let later = now + SECOND;
+    begin_all(&mut calls, 9, 1, later);
+    assert_eq!(begin(&mut calls, 8, later), Err(CallFault::Suspended));
+    let probe = sent(&mut calls, later)[0].0;
+    assert!(answer(&mut calls, probe, later, granted()));
+    assert_eq!(calls.take_news(), [News::Resumed { backend: "shop".into() }]);
+    begin_all(&mut calls, 1, 1, later);
+}
+
+#[test]
+fn only_faults_of_the_backend_suspend_it() {
+    let refusal = BackendError { code: 400, message: "no".into(), is_temporary: false };
+    for outcome in [Err(CallFault::Unroutable), Ok(BackendAnswer::Error(refusal)), granted()] {
+        let (mut calls, now) = calls(|_| {});
+        for _ in 0..9 {
+            begin_all(&mut calls, 1, 1, now);
+            let number = sent(&mut calls, now)[0].0;
+            assert!(answer(&mut calls, number, now, outcome.clone()));
+        }
+        assert_eq!(calls.take_news(), []);
+    }
+}
+
+#[test]
+fn a_reload_refuses_what_waits_for_a_backend_that_is_gone() {
+    let (mut calls, now) = calls(|backend| backend.concurrency = 1);
+    (1..4).for_each(|client| begin_all(&mut calls, client, 1, now));
+    assert_eq!(sent(&mut calls, now), [(1, 1)]);
+    calls.adopt(&Config::default());
+    assert_eq!(begin(&mut calls, 9, now), Err(CallFault::Unknown));
+    assert_eq!(ended(&mut calls, now), [(2, CallFault::Unknown), (3, CallFault::Unknown)]);
+    assert!(answer(&mut calls, 1, now, granted()), "it is under way");
+    // It comes back, with another limit.
+    calls.adopt(&config(|backend| backend.concurrency = 3));
+    (1..5).for_each(|client| begin_all(&mut calls, client, 1, now));
+    assert_eq!(sent(&mut calls, now).len(), 3);
+    assert!(matches!(calls.begin(None, rpc(1), now), Err(ended) if ended.outcome == Err(CallFault::Unknown)));
+    assert_eq!(calls.take_news(), []);
+}
+
+#[test]
+fn each_end_is_counted() {
+    let stats = BackendsStats::default();
+    let (mut calls, now) = (Calls::new(&config(|backend| backend.queue = 0), stats.clone()), Instant::now());
+    begin_all(&mut calls, 1, 2, now);
+    assert_eq!(begin(&mut calls, 1, now), Err(CallFault::Busy));
+    assert_eq!(sent(&mut calls, now).len(), 2);
+    calls.gauge();
+    let shop = stats.of("shop");
+    assert_eq!([&shop.in_flight, &shop.waiting, &shop.suspended].map(crate::stats::Number::value), [2, 0, 0]);
+    assert!(answer(&mut calls, 1, now + SECOND / 2, granted()));
+    assert_eq!(ended(&mut calls, now + SECOND), [(1, CallFault::Late)]);
+    let counted = CallOutcome::all().map(|outcome| (outcome.label(), shop.calls(CallKind::Rpc, outcome)));
+    let counted: Vec<_> = counted.filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counted, [("answered", 1), ("late", 1), ("busy", 1)]);
+    assert_eq!(shop.times().2, 1_500_000);
+}
