@@ -6,6 +6,7 @@
 //! * [`rabbitmq`]: sources, several engines, what happens while RabbitMQ is away, and the rights that an engine needs.
 //! * [`configuration`]: where values come from, `check`, and namespaces.
 //! * [`identity`]: tokens, which say who a client is, with a backend in Python and in Node.
+//! * [`backends`]: requests of clients, and hooks by which your backend decides about them, with examples.
 //! * [`permissions`]: which clients may subscribe, publish and read histories.
 //! * [`recovery`]: history, and how a client receives what it missed.
 //! * [`sdks`]: the SDKs that work today, with examples.
@@ -32,6 +33,7 @@ pub mod publishing;
 pub mod rabbitmq;
 pub mod configuration;
 pub mod identity;
+pub mod backends;
 pub mod permissions;
 pub mod recovery;
 pub mod sdks;

@@ -1,0 +1,332 @@
+//! Backends: clients ask your application over the connection that they have, and the engine asks it about them.
+//!
+//! A *backend* is a program of yours that answers *calls*. There are two kinds of calls:
+//!
+//! * **Requests of clients.** A client calls `rpc(method, data)` of its SDK, and gets the backend's answer. With
+//!   `send(data)` it sends a message that has no answer.
+//! * **Hooks.** The engine asks whether a client may connect, subscribe or publish, and on what terms; and for how long a
+//!   connection or a subscription that expires may stay.
+//!
+//! A backend is reached by **AMQP**, through the RabbitMQ that you have, or by **HTTP**. By HTTP the engine sends and
+//! understands what Centrifugo's HTTP proxies do, so a backend that was written for them works unchanged.
+//!
+//! # Requests, answered by workers behind RabbitMQ
+//!
+//! Say who answers which methods. `amqp` is the backend behind RabbitMQ:
+//!
+//! <!-- test: file shop.toml -->
+//! ```toml
+//! [namespaces.order]     # the topics order:...
+//!
+//! [rpc.methods]
+//! "order.*" = "amqp"     # who answers the methods order.…
+//! ```
+//!
+//! Start RabbitMQ on this machine, and an engine:
+//!
+//! <!-- test: rabbitmq -->
+//! <!-- test: start engine until "serving clients" -->
+//! ```sh
+//! cargo run --release -- serve --config shop.toml --amqp amqp://127.0.0.1:5672
+//! ```
+//!
+//! A worker, in **Python** with `pip install pika`, as `worker.py`. Requests come to the exchange `fanfare.rpc` with the
+//! routing key `rpc.<method>`. Their body is the client's data; the headers `x-client` and `x-user` say who asks. As many
+//! workers as you like can share a queue:
+//!
+//! <!-- test: file worker.py -->
+//! ```python
+//! import json
+//!
+//! import pika
+//!
+//! connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1"))
+//! channel = connection.channel()
+//! channel.exchange_declare("fanfare.rpc", "topic", durable=True)
+//! channel.queue_declare("orders", durable=True)
+//! channel.queue_bind("orders", "fanfare.rpc", "rpc.order.*")
+//! channel.basic_qos(prefetch_count=10)
+//!
+//!
+//! def answer(channel, method, properties, body):
+//!     order = json.loads(body)["order"]
+//!     if order == 42:
+//!         reply = {"result": {"data": {"order": order, "status": "shipped"}}}
+//!     else:
+//!         reply = {"error": {"code": 404, "message": "no such order"}}
+//!     channel.basic_publish(
+//!         "",
+//!         properties.reply_to,
+//!         json.dumps(reply),
+//!         pika.BasicProperties(correlation_id=properties.correlation_id),
+//!     )
+//!     channel.basic_ack(method.delivery_tag)
+//!
+//!
+//! channel.basic_consume("orders", answer)
+//! print("waiting for requests", flush=True)
+//! channel.start_consuming()
+//! ```
+//!
+//! <!-- test: start worker until "waiting for requests" -->
+//! ```sh
+//! python3 worker.py
+//! ```
+//!
+//! The same in **Node** with `npm install amqplib`, as `worker.mjs`. It shares the queue with the first one:
+//!
+//! <!-- test: file worker.mjs -->
+//! ```js
+//! import amqp from 'amqplib';
+//!
+//! const connection = await amqp.connect('amqp://127.0.0.1:5672');
+//! const channel = await connection.createChannel();
+//! await channel.assertExchange('fanfare.rpc', 'topic', { durable: true });
+//! await channel.assertQueue('orders', { durable: true });
+//! await channel.bindQueue('orders', 'fanfare.rpc', 'rpc.order.*');
+//! await channel.prefetch(10);
+//!
+//! await channel.consume('orders', (message) => {
+//!   const { order } = JSON.parse(message.content);
+//!   const reply = order === 42
+//!     ? { result: { data: { order, status: 'shipped' } } }
+//!     : { error: { code: 404, message: 'no such order' } };
+//!   const { replyTo, correlationId } = message.properties;
+//!   channel.sendToQueue(replyTo, Buffer.from(JSON.stringify(reply)), { correlationId });
+//!   channel.ack(message);
+//! });
+//! console.log('waiting for requests');
+//! ```
+//!
+//! <!-- test: start node-worker until "waiting for requests" -->
+//! ```sh
+//! node worker.mjs
+//! ```
+//!
+//! A client, with `npm install centrifuge ws`, as `ask.mjs` (a browser needs neither `ws` nor the option). It gets pushes
+//! and asks over one connection:
+//!
+//! <!-- test: file ask.mjs -->
+//! ```js
+//! import { Centrifuge } from 'centrifuge';
+//! import WebSocket from 'ws';
+//!
+//! const client = new Centrifuge('ws://127.0.0.1:8000/connection/websocket', { websocket: WebSocket });
+//! client.newSubscription('order:42').subscribe();
+//! client.connect();
+//! await client.ready();
+//! for (let asked = 0; asked < 4; asked += 1) {
+//!   const { data } = await client.rpc('order.get', { order: 42 });
+//!   console.log(`order ${data.order} is ${data.status}`);
+//! }
+//! await client.rpc('order.get', { order: 7 }).catch(({ code, message }) => console.log(code, message));
+//! process.exit();
+//! ```
+//!
+//! <!-- test: run -->
+//! ```sh
+//! node ask.mjs
+//! ```
+//!
+//! <!-- test: printed order 42 is shipped -->
+//! <!-- test: printed 404 no such order -->
+//! <!-- test: stop worker -->
+//! <!-- test: stop node-worker -->
+//! <!-- test: stop engine -->
+//!
+//! # Hooks, answered by HTTP
+//!
+//! A backend with a `url` is asked by HTTP. This one says who clients are by the cookie of their session, which rooms they
+//! may read, and what they may write:
+//!
+//! <!-- test: file rooms.toml -->
+//! ```toml
+//! [backends.connect]
+//! url = "http://127.0.0.1:3000/connect"
+//! headers = ["Cookie"]         # of the client's request, sent along
+//!
+//! [backends.subscribe]
+//! url = "http://127.0.0.1:3000/subscribe"
+//!
+//! [backends.publish]
+//! url = "http://127.0.0.1:3000/publish"
+//!
+//! [hooks]
+//! connect = "connect"          # asked about clients without a token
+//!
+//! [namespaces.room]            # the topics room:...
+//! subscribe_hook = "subscribe"
+//! publish_hook = "publish"
+//! ```
+//!
+//! The backend, in **Python** with `pip install fastapi uvicorn`, as `rooms.py`:
+//!
+//! <!-- test: file rooms.py -->
+//! ```python
+//! import uvicorn
+//! from fastapi import FastAPI, Request
+//!
+//! app = FastAPI()
+//!
+//!
+//! @app.post("/connect")
+//! async def connect(request: Request):
+//!     user = request.cookies.get("session")  # whom your login says
+//!     if user is None:
+//!         return {"disconnect": {"code": 4501, "reason": "log in first"}}
+//!     return {"result": {"user": user, "info": {"name": user.title()}, "data": {"motd": "welcome"}}}
+//!
+//!
+//! @app.post("/subscribe")
+//! async def subscribe(call: dict):
+//!     if call["channel"].endswith("-staff") and call["user"] != "eve":
+//!         return {"error": {"code": 403, "message": "staff only"}}
+//!     return {"result": {"data": {"topic": "gardening"}}}
+//!
+//!
+//! @app.post("/publish")
+//! async def publish(call: dict):
+//!     return {"result": {"data": {"text": call["data"]["text"].replace("damn", "****")}}}
+//!
+//!
+//! print("backend at http://127.0.0.1:3000/", flush=True)
+//! uvicorn.run(app, host="127.0.0.1", port=3000, log_level="warning")
+//! ```
+//!
+//! <!-- test: start backend until "backend at" -->
+//! ```sh
+//! python3 rooms.py
+//! ```
+//!
+//! <!-- test: start engine until "serving clients" -->
+//! ```sh
+//! cargo run --release -- serve --config rooms.toml
+//! ```
+//!
+//! A client, as `room.mjs`. A browser sends its cookies by itself, if the page may ([Origins](super::operating)):
+//!
+//! <!-- test: file room.mjs -->
+//! ```js
+//! import { Centrifuge } from 'centrifuge';
+//! import WebSocket from 'ws';
+//!
+//! class WithCookie extends WebSocket {
+//!   constructor(url, protocols) {
+//!     super(url, protocols, { headers: { Cookie: 'session=ann' } });
+//!   }
+//! }
+//!
+//! const client = new Centrifuge('ws://127.0.0.1:8000/connection/websocket', { websocket: WithCookie });
+//! client.on('connected', ({ data }) => console.log(data.motd));
+//! const staff = client.newSubscription('room:1-staff');
+//! staff.on('unsubscribed', ({ code, reason }) => console.log(code, reason));
+//! staff.subscribe();
+//! const room = client.newSubscription('room:1');
+//! room.on('subscribed', ({ data }) => { console.log(data.topic); room.publish({ text: 'damn weeds' }); });
+//! room.on('publication', ({ data, info }) => console.log(`${info.connInfo.name}: ${data.text}`));
+//! room.subscribe();
+//! client.connect();
+//! ```
+//!
+//! <!-- test: start client until "Ann: **** weeds" -->
+//! ```sh
+//! node room.mjs
+//! ```
+//!
+//! <!-- test: client said welcome -->
+//! <!-- test: client said gardening -->
+//! <!-- test: client said 403 staff only -->
+//!
+//! # Which calls there are
+//!
+//! | Call | When | Configured by | `result` of the answer |
+//! |---|---|---|---|
+//! | `rpc` | a client asks | `rpc.methods` | `data` |
+//! | `send` | a client sends a message | `rpc.send` | none; only a `disconnect` counts |
+//! | `connect` | a client without a token connects | `hooks.connect` | `user`, `info`, `meta`, `expire_at`, `data`, `channels`, `subs`, `caps`. Without a `result`, the client is anonymous, if `tokens.anonymous` lets it in |
+//! | `refresh` | a connection has expired | `hooks.refresh` | `expire_at`, `info`, `meta`, `caps`; or `expired: true`, or no `result`: the client is closed (3005) |
+//! | `subscribe` | a client without a subscription token subscribes | `subscribe_hook` of the namespace | `info`, `data`, `expire_at`, `override` |
+//! | `sub_refresh` | a subscription has expired | `sub_refresh_hook` of the namespace | `expire_at`, `info`; or `expired: true`, or no `result`: the subscription ends (2501) |
+//! | `publish` | a client publishes | `publish_hook` of the namespace | `data`: published instead; `skip_history` |
+//!
+//! Instead of `result`, an answer may have `error`, with `code`, `message` and `temporary`: the client's command fails with
+//! that. Or `disconnect`, with `code` and `reason`: the client is closed. Codes of errors are 400 to 1999. Codes of
+//! disconnects are 4000 to 4499, after which SDKs connect again, and 4500 to 4999, after which they do not. `b64data` and
+//! `b64info` are taken for `data` and `info` in base64.
+//!
+//! What a hook is told: `client`, `transport`, `protocol`, `encoding`, and besides `user`, `channel`, `data`, `method`,
+//! `meta` (if the backend has `meta = true`), and for `connect` `name`, `version` and `channels`, as far as there is
+//! something to say. By AMQP, the routing key of a hook is `hook.connect`, `hook.refresh`, `hook.subscribe`,
+//! `hook.sub_refresh` or `hook.publish`, and its body is the same JSON; a message of a client has the routing key `send`. No
+//! method of a client reaches a hook. If `x-client`, `x-user` and `x-meta` do not fit into AMQP's headers, a request has
+//! the header `x-envelope: true`, and its body is JSON with `client`, `user`, `meta`, `method` and `data`.
+//!
+//! Hooks and permissions: a token counts before a hook. A client that shows a token, valid or not, is not asked about at
+//! connect, and one that shows a subscription token is not asked about at subscribe. With a `subscribe_hook`, the backend
+//! decides instead of `client_subscribe`; private topics still need a token, and topics that list users still admit these
+//! alone. With a `publish_hook`, the backend decides instead of `client_publish`.
+//!
+//! # Order
+//!
+//! Commands behind a connect wait for its answer. Two publishes of a client to one topic keep their order: the second waits
+//! until the first one is published. Requests do not wait for each other, and their answers come when they come.
+//!
+//! # When a backend does not answer
+//!
+//! A call is sent at most once. When a link is lost after it was sent, nobody knows whether the backend saw it: the client
+//! gets error 100, which is temporary, and its SDK tries again with connects and subscribes; whether a request may be
+//! repeated is for your application to say.
+//!
+//! | What happens | What the client sees |
+//! |---|---|
+//! | no answer within `timeout`; a status that is not 200; an answer that is not understood, or larger than `answer_bytes`; the connection is lost or refused; RabbitMQ is away | error 100, temporary |
+//! | by AMQP, no queue is bound for the call | error 108, at once |
+//! | too many calls wait: `queue` of the backend, `limits.calls`, `limits.calls_bytes`; a call has waited for `queue_timeout`; a client has `limits.rpcs_per_client` requests that are not answered | error 111, temporary |
+//! | a method with more than 251 bytes | error 107 |
+//! | a backend has failed `failures` times in a row | error 100 at once, for 1 s; then one call tries again, and each failure doubles the time, up to 30 s |
+//!
+//! So subscribes and publishes are refused while the backend is away. `hook_failure = "allow"` in a namespace lets clients do
+//! then what they asked for. Connections and subscriptions that expire stay for another minute, and the backend is asked
+//! again.
+//!
+//! A late answer, and a second one, is dropped and counted (`fanfare_call_answers_unexpected_total`). `/health` names the
+//! backends that are left alone, and `fanfare_calls_total{backend,call,outcome}`, `fanfare_calls_in_flight`,
+//! `fanfare_calls_waiting`, `fanfare_backend_suspended` and `fanfare_call_seconds` show the rest.
+//!
+//! # By HTTP
+//!
+//! Each call is a `POST` with `Content-Type: application/json`, over connections that are kept. Redirects are not followed.
+//! With `https://`, `ca_file` names the authorities that are trusted. `headers` lists the headers of the client's HTTP
+//! request that are sent along, such as `Cookie`; `client_headers` those that a client may say in its connect command, which
+//! any script of a page can choose; `static_headers` are sent with each call. `statuses` gives other statuses than 200 a
+//! meaning:
+//!
+//! <!-- test: file statuses.toml -->
+//! ```toml
+//! [backends.shop]
+//! url = "https://shop.example/fanfare"
+//! static_headers = { X-Api-Key = "secret" }
+//! statuses = [
+//!     { status = 404, error = { code = 404, message = "no such order" } },
+//!     { status = 403, disconnect = { code = 4503, reason = "banned" } },
+//! ]
+//! ```
+//!
+//! <!-- test: run -->
+//! ```sh
+//! cargo run --release -- check --config statuses.toml
+//! ```
+//!
+//! # Coming from Centrifugo
+//!
+//! | Centrifugo | Here |
+//! |---|---|
+//! | `client.proxy.connect` with `endpoint` | `[backends.NAME]` with `url`, and `hooks.connect = "NAME"` |
+//! | `client.proxy.refresh` | `hooks.refresh` |
+//! | `rpc.proxy`, RPC namespaces | `rpc.methods`: `"ns:*" = "NAME"`, `"*" = "NAME"` |
+//! | `channel.namespaces[].subscribe_proxy_enabled` and `subscribe_proxy_name` | `subscribe_hook = "NAME"` in the namespace; likewise `publish_hook` and `sub_refresh_hook` |
+//! | `timeout`, `http_headers`, `emulated_headers` | `timeout`, `headers`, `client_headers` |
+//! | `http.static_headers`, `http.status_to_code_transforms` | `static_headers`, `statuses` |
+//! | `include_connection_meta` | `meta = true` |
+//!
+//! Not offered: gRPC, `binary_encoding` of requests, and the streams of `subscribe_stream`.
