@@ -3,6 +3,7 @@
 //! its own.
 
 mod acknowledge;
+mod calls;
 mod client_info;
 mod command_line;
 mod control_port;

@@ -50,6 +50,42 @@ fn broadcast(engine: &Engine, data: &Value) {
     assert_eq!(answer["result"]["responses"].as_array().map(Vec::len), Some(3), "{answer}");
 }
 
+/// One connection gets order pushes and asks questions that a worker answers, whichever of two is free. One of them is
+/// killed. Each question is answered once, and none waits for longer than it may.
+#[test]
+fn hybrid() {
+    let harness =
+        Harness::start("hybrid", "[rpc.methods]\n\"*\" = \"amqp\"\n[backends.amqp]\ntimeout = \"10s\"\n");
+    let mut workers = [0, 1].map(|_| {
+        let mut worker = Script::python("worker.py", &[&harness.url, "questions"]);
+        worker.next("the worker to be ready", |event| event["event"] == "ready");
+        worker
+    });
+    let mut tab = Subscriber::node(&harness.engine.ws_url());
+    tab.subscribe("order.42");
+    let mut service = Amqp::connect(&harness.url);
+    service.publish("order.42", br#"{"status":"packed"}"#);
+    for n in 0..40 {
+        tab.0.tell(&json!({ "do": "rpc", "data": {"n": n, "seconds": 0.02} }));
+    }
+    for worker in &mut workers {
+        worker.next("a question for each worker", |event| event["event"] == "asked");
+    }
+    let [killed, _other] = workers;
+    drop(killed);
+    service.publish("order.42", br#"{"status":"shipped"}"#);
+    let mut answered: Vec<_> = (0..40)
+        .map(|_| {
+            let answer =
+                tab.0.next("an answer", |event| event["event"] == "replied" || event["event"] == "refused");
+            answer["result"]["data"]["n"].as_u64().unwrap_or_else(|| panic!("not answered: {answer}"))
+        })
+        .collect();
+    answered.sort_unstable();
+    assert_eq!(answered, (0..40).collect::<Vec<_>>());
+    tab.expect("order.42", &[json!({"status": "packed"}), json!({"status": "shipped"})]);
+}
+
 /// Services that know RabbitMQ and nothing else publish the status of orders. The tab that shows order 42
 /// hears of it, and no other.
 #[test]
