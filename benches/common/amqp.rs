@@ -178,6 +178,6 @@ impl Bare {
     }
 }
 
-fn broken(error: lapin::Error) -> Error {
+pub(crate) fn broken(error: lapin::Error) -> Error {
     Error::other(format!("RabbitMQ: {error}"))
 }
