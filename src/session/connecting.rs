@@ -29,8 +29,8 @@ pub(super) struct Connecting {
 /// What a connect waits for.
 #[derive(Debug)]
 enum Stage {
-    /// The application's backend. The client wants to continue in these topics, in the order of their names.
-    Asked { resumed: Vec<(Box<str>, Since)> },
+    /// The application's backend.
+    Asked { resumed: Resumed },
     /// The subscriptions that come with it.
     Subscribing {
         claims: Arc<ConnectionClaims>,
@@ -39,6 +39,17 @@ enum Stage {
         /// What the backend has for the client.
         data: Option<Box<str>>,
     },
+}
+
+/// The topics in which a client wants to continue, in the order of their names, and from where.
+#[derive(Debug)]
+struct Resumed(Vec<(Box<str>, Since)>);
+
+impl Resumed {
+    fn since(&self, topic: &str) -> Option<Since> {
+        let found = self.0.binary_search_by(|(name, _)| (**name).cmp(topic));
+        found.ok().map(|index| self.0[index].1.clone())
+    }
 }
 
 /// What a connect brings, by a token or by the answer of a backend.
@@ -88,7 +99,7 @@ impl Session {
     pub(super) fn connect_is_asked(&mut self, id: u32, command: Connect<'_>) {
         let resumed =
             command.resumed.iter().map(|(topic, since)| (Box::from(&**topic), since.into())).collect();
-        let connecting = Connecting { id, stage: Stage::Asked { resumed } };
+        let connecting = Connecting { id, stage: Stage::Asked { resumed: Resumed(resumed) } };
         self.change_extra(|extra| extra.connecting = Some(connecting));
     }
 
@@ -101,10 +112,7 @@ impl Session {
         facts: &Facts,
     ) -> Option<Action<'static>> {
         let (id, resumed) = self.take_asked_connect()?;
-        let since = |topic: &str| {
-            let found = resumed.binary_search_by(|(name, _)| (**name).cmp(topic));
-            found.ok().map(|index| resumed[index].1.clone())
-        };
+        let since = |topic: &str| resumed.since(topic);
         let brought = match terms {
             Some(ConnectTerms { claims, .. }) if claims.has_ended(facts.now.unix, rules.leeway) => {
                 return Some(self.refuse_connect(id, ErrorCode::Expired, facts.now));
@@ -118,7 +126,7 @@ impl Session {
         Some(self.admit(id, brought, since, rules, facts))
     }
 
-    fn take_asked_connect(&mut self) -> Option<(u32, Vec<(Box<str>, Since)>)> {
+    fn take_asked_connect(&mut self) -> Option<(u32, Resumed)> {
         let Connecting { stage: Stage::Asked { .. }, .. } = self.connecting()? else { return None };
         match self.change_extra(|extra| extra.connecting.take()) {
             Some(Connecting { id, stage: Stage::Asked { resumed } }) => Some((id, resumed)),

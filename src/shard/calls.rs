@@ -117,7 +117,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// Sends a call to the broker thread. Returns false if its queue has no room.
-    fn send_call(&mut self, slot: u32, id: u32, ask: Ask) -> bool {
+    fn send_call(&self, slot: u32, id: u32, ask: Ask) -> bool {
         let client = self.client_id(slot).to_string().into();
         let caller = self.clients[slot].session.caller(client, T::NAME);
         let call = Call { reply_to: self.reply_address(slot, id), caller, ask };

@@ -40,7 +40,9 @@ fn asked_who_it_is(world: &World) -> Session {
 }
 
 fn answered(world: &World, session: &mut Session, terms: Option<&ConnectTerms>) -> String {
-    session.connect_answered(terms, world.rules(), &ROOM).map_or("nothing".to_owned(), |action| show(&action))
+    session
+        .connect_answered(terms, world.rules(), &ROOM)
+        .map_or_else(|| "nothing".to_owned(), |action| show(&action))
 }
 
 #[test]
