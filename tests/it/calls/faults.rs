@@ -60,7 +60,7 @@ statuses = [
         ("redirect", FAILED),
         ("end", FAILED),
         ("missing", r#""error":{"code":1404,"message":"nothing"}"#),
-        ("empty", r#""rpc":{}"#),
+        ("empty", r#""rpc":{"data":null}"#),
         ("well", r#""rpc":{"data":"well"}"#),
     ] {
         let began = Instant::now();
