@@ -4,7 +4,7 @@ answer a line on standard output. What RabbitMQ refuses ends it.
 
     python bytes.py URL
 
-    {"key": HEX, "properties": HEX, "body": TEXT}  ->  {"event": "confirmed"}
+    {"exchange": NAME, "key": HEX, "properties": HEX, "body": TEXT}  ->  {"event": "confirmed"}
 
 `properties` are the flags and what follows them, as they stand in a content header.
 """
@@ -44,5 +44,5 @@ with pika.BlockingConnection(parameters) as connection:
     for line in sys.stdin:
         command = json.loads(line)
         key, properties = bytes.fromhex(command["key"]), Bytes(bytes.fromhex(command["properties"]))
-        channel.basic_publish("fanfare", key, command["body"].encode(), properties)
+        channel.basic_publish(command["exchange"], key, command["body"].encode(), properties)
         say("confirmed")

@@ -26,7 +26,17 @@ impl BytesPublisher {
     /// If RabbitMQ does not confirm.
     #[track_caller]
     pub fn publish(&mut self, routing_key: &[u8], properties: &[u8], body: &str) {
-        self.0.tell(&json!({ "key": hex(routing_key), "properties": hex(properties), "body": body }));
+        self.publish_to("fanfare", routing_key, properties, body);
+    }
+
+    /// Publishes to an exchange and waits for the confirm. `properties` begin with their flags.
+    ///
+    /// # Panics
+    /// If RabbitMQ does not confirm.
+    #[track_caller]
+    pub fn publish_to(&mut self, exchange: &str, routing_key: &[u8], properties: &[u8], body: &str) {
+        let (key, properties) = (hex(routing_key), hex(properties));
+        self.0.tell(&json!({ "exchange": exchange, "key": key, "properties": properties, "body": body }));
         self.0.next("the confirm", |event| event["event"] == "confirmed");
     }
 }

@@ -150,9 +150,18 @@ impl Publisher {
         self.runtime.block_on(asked).expect("it is there").message_count()
     }
 
-    fn dead_letter_if_any(&self) -> Option<BasicGetMessage> {
+    fn next_if_any(&self, queue: &str) -> Option<BasicGetMessage> {
         let options = BasicGetOptions { no_ack: true };
-        self.runtime.block_on(self.channel.basic_get("fanfare.dead".into(), options)).expect("got")
+        self.runtime.block_on(self.channel.basic_get(queue.into(), options)).expect("got")
+    }
+
+    fn dead_letter_if_any(&self) -> Option<BasicGetMessage> {
+        self.next_if_any("fanfare.dead")
+    }
+
+    /// The next message of a queue.
+    pub fn next(&self, queue: &str) -> BasicGetMessage {
+        wait_for(SOON, "a message", || self.next_if_any(queue))
     }
 
     /// Whether there is no dead letter. One that is there is gone.

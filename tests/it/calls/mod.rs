@@ -2,6 +2,7 @@
 
 mod amqp;
 mod backend;
+mod channel;
 mod faults;
 mod hooks;
 mod many;
