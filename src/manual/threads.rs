@@ -27,6 +27,11 @@
 //! With `server.private_fd_tables`, each shard's thread has a table of descriptors of its own, so that the
 //! limit on descriptors counts per shard. That is how a million clients fit into one process.
 //!
+//! Of each limit, 256 descriptors are not for clients: listeners, RabbitMQ, the control port, files. Connections to
+//! backends by HTTP take them as well: up to `concurrency` of each backend, kept for 60 s. Where the limit is low and backends
+//! are asked much, set `limits.clients` below the limit by as many; without private tables, a node that is full of clients
+//! has no descriptors left for more connections, and calls fail (100).
+//!
 //! When a thread gets a table of its own, only those descriptors may be open that all threads need: the polls, and the
 //! broker's event loop, which shards wake by the number of a descriptor. Therefore all threads start first,
 //! and only then does any of them listen or connect ([`crate::engine`]).
