@@ -5,12 +5,14 @@
 //!
 //! The number of calls and their bytes are bounded in all (`limits.calls`, `limits.calls_bytes`), and for each backend: so
 //! many under way (`concurrency`) and so many that wait (`queue`). One client may have an eighth of what is free. A call
-//! under way may be in memory twice, here and in the form in which it is sent.
+//! under way may be in memory twice, here and in the form in which it is sent. An answer may wait for the end of an earlier
+//! publish; such an answer has at most the data of a publication.
 //!
 //! Pure: time is an argument, nothing is sent or logged here.
 
 mod backend;
 mod breaker;
+mod publish_order;
 mod waiting;
 
 #[cfg(test)]
@@ -18,6 +20,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -32,6 +35,7 @@ use super::shares::{Sender, Shares};
 
 use backend::Backend;
 use breaker::{Change, Sign};
+use publish_order::{PublishOrder, line_of};
 use waiting::client_of;
 
 /// All calls that have not ended.
@@ -49,6 +53,10 @@ pub(super) struct Calls {
     turn: usize,
     stats: BackendsStats,
     news: Vec<News>,
+    /// Publishes that have ended before earlier ones.
+    order: PublishOrder,
+    /// What has ended and was not taken out yet.
+    done: VecDeque<Ended>,
 }
 
 #[derive(Debug)]
@@ -96,6 +104,8 @@ impl Calls {
             turn: 0,
             stats,
             news: Vec::new(),
+            order: PublishOrder::default(),
+            done: VecDeque::new(),
         };
         calls.adopt(config);
         calls
@@ -136,6 +146,7 @@ impl Calls {
             return Err(Box::new(Ended { call, outcome: Err(CallFault::Unknown) }));
         };
         let (client, weight) = (Sender::Client(client_of(&call)), call.weight());
+        let line = line_of(&call);
         let refused = if self.shares.has_room(client) {
             self.backends[at].begin(self.next_number, call, now)
         } else {
@@ -144,6 +155,7 @@ impl Calls {
         match refused {
             Ok(()) => {
                 self.shares.add(client, weight);
+                self.order.begin(self.next_number, line);
                 self.next_number += 1;
                 Ok(())
             }
@@ -173,36 +185,48 @@ impl Calls {
     }
 
     /// A call of this number was answered, or will not be. `read` makes an answer of it, for the backend of that name.
-    /// Returns nothing if no such call is under way.
+    /// Returns false if no such call is under way.
     pub(super) fn answered(
         &mut self,
         number: u64,
         now: Instant,
         read: impl FnOnce(&str, &Call) -> Result<BackendAnswer, CallFault>,
-    ) -> Option<Ended> {
-        let UnderWay { backend, call, sent } = self.under_way.remove(number)?;
-        let outcome = read(&self.backends[backend].name, &call);
-        Some(self.land(number, UnderWay { backend, call, sent }, outcome, now))
+    ) -> bool {
+        let Some(flight) = self.under_way.remove(number) else { return false };
+        let outcome = read(&self.backends[flight.backend].name, &flight.call);
+        self.land(number, flight, outcome, now);
+        true
     }
 
-    /// Takes out a call whose time is over, or that is not sent any more.
-    pub(super) fn next_ended(&mut self, now: Instant) -> Option<Ended> {
-        if let Some(number) = self.under_way.expire(now) {
-            let flight = self.under_way.remove(number)?;
-            return Some(self.land(number, flight, Err(CallFault::Late), now));
+    /// Ends a call whose time is over, or that is not sent any more. Returns whether there was one.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        if let Some(number) = self.under_way.expire(now)
+            && let Some(flight) = self.under_way.remove(number)
+        {
+            self.land(number, flight, Err(CallFault::Late), now);
+            return true;
         }
-        (0..self.backends.len()).find_map(|at| {
-            let (number, call, fault) = self.backends[at].next_refused(now)?;
-            Some(self.end(number, at, call, Err(fault), now))
-        })
+        let mut backends = self.backends.iter_mut().enumerate();
+        let refused = backends.find_map(|(at, backend)| Some((at, backend.next_refused(now)?)));
+        let Some((at, (number, call, fault))) = refused else { return false };
+        self.end(number, at, call, Err(fault), now);
+        true
     }
 
-    /// Takes out a call that waits. The engine stops, and sends no more.
-    pub(super) fn next_given_up(&mut self, now: Instant) -> Option<Ended> {
-        (0..self.backends.len()).find_map(|at| {
-            let (number, call) = self.backends[at].give_up_one()?;
-            Some(self.end(number, at, call, Err(CallFault::Busy), now))
-        })
+    /// Ends all calls that wait. The engine stops, and sends no more.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        for at in 0..self.backends.len() {
+            while let Some((number, call)) = self.backends[at].give_up_one() {
+                self.end(number, at, call, Err(CallFault::Busy), now);
+            }
+        }
+    }
+
+    /// Takes out a call that has ended: publishes of one client to one topic in the order in which they began.
+    pub(super) fn next_ended(&mut self) -> Option<Ended> {
+        let ended = self.done.pop_front()?;
+        self.shares.remove(Sender::Client(client_of(&ended.call)), ended.call.weight());
+        Some(ended)
     }
 
     /// A call that was sent has ended.
@@ -212,11 +236,11 @@ impl Calls {
         flight: UnderWay,
         outcome: Result<BackendAnswer, CallFault>,
         now: Instant,
-    ) -> Ended {
+    ) {
         let UnderWay { backend, call, sent } = flight;
         self.backends[backend].landed();
         self.backends[backend].stats.took(now.saturating_duration_since(sent));
-        self.end(number, backend, call, outcome, now)
+        self.end(number, backend, call, outcome, now);
     }
 
     fn end(
@@ -226,8 +250,7 @@ impl Calls {
         call: Box<Call>,
         outcome: Result<BackendAnswer, CallFault>,
         now: Instant,
-    ) -> Ended {
-        self.shares.remove(Sender::Client(client_of(&call)), call.weight());
+    ) {
         let backend = &mut self.backends[at];
         backend.stats.count(call.ask.kind(), CallOutcome::of(&outcome));
         let sign = match &outcome {
@@ -244,7 +267,7 @@ impl Calls {
             (Some(_), _) => self.news.push(News::Resumed { backend: name() }),
             (None, _) => {}
         }
-        Ended { call, outcome }
+        self.order.end(number, Ended { call, outcome }, &mut self.done);
     }
 
     /// What an operator has not been told yet.
@@ -252,7 +275,7 @@ impl Calls {
         std::mem::take(&mut self.news)
     }
 
-    /// When [`Self::next_ended`] has something to give.
+    /// When [`Self::expire`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.backends.iter().filter_map(Backend::next_deadline);
         waiting.chain(self.under_way.next_deadline()).min()
