@@ -3,13 +3,14 @@
 //! publication once and in order, to the last one.
 //!
 //! The second part is what others notice of it: 500 clients receive publications while 15,000 reconnect, without tokens and
-//! with tokens whose signatures the engine has to check.
+//! with tokens whose signatures the engine has to check. The third part is the same with clients that a slow backend lets in.
 //!
 //! `--short` has a tenth of the clients.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod hooked;
 mod others;
 mod reconnecting;
 
@@ -53,6 +54,7 @@ fn main() -> Result<()> {
     })?;
     drop(engine);
     others::measure(clients, rounds, &mut report)?;
+    hooked::measure(clients, rounds, &mut report)?;
     report.finish()
 }
 
