@@ -11,7 +11,8 @@ use fanfare::session::action::Action;
 use fanfare::session::rules::{Facts, Rules};
 use fanfare::session::{Pending, Session};
 
-/// Topics of the namespace `a` permit everything, others what they permit by default.
+/// Topics of the namespace `a` permit everything, and a backend is asked about those of `b`; others permit what they permit
+/// by default.
 fn config() -> Config {
     let mut config = Config::default();
     let open = Namespace {
@@ -21,6 +22,11 @@ fn config() -> Config {
         ..Namespace::default()
     };
     config.namespaces.insert("a".to_owned(), open);
+    let backend = || "amqp".to_owned();
+    let asked = Namespace { subscribe_hook: backend(), publish_hook: backend(), ..Namespace::default() };
+    config.namespaces.insert("b".to_owned(), asked);
+    config.rpc.methods.insert("*".to_owned(), backend());
+    config.rpc.send = backend();
     config.limits.topics_per_client = 3;
     config
 }
@@ -58,6 +64,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         namespaces: &namespaces,
         anonymous: true,
         leeway: Duration::ZERO,
+        hooks: &config.hooks,
+        rpc: &config.rpc,
+        keeps_meta: true,
     };
     let mut session = Session::new(Moment::default());
     let mut unanswered: Vec<u32> = Vec::new();
@@ -90,12 +99,19 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             | Action::RefreshSubscription { id, .. } => {
                 assert!(was_connected && !unanswered.contains(id), "{id} is in use");
             }
-            Action::Subscribe { .. } | Action::Publish { .. } | Action::Ask { .. } => assert!(was_connected),
+            Action::Subscribe { .. } | Action::Publish { .. } | Action::Ask { .. } | Action::Call { .. } => {
+                assert!(was_connected)
+            }
         }
         if let Some((id, topic, pending)) = asked(&action) {
             assert!(!unanswered.contains(&id), "{id} is in use");
             session.asked(id, &topic, pending);
             unanswered.push(id);
+        }
+        if let Action::Call { id, asking } = action {
+            assert!(!unanswered.contains(&id), "{id} is in use");
+            session.called(id, asking, 3);
+            unanswered.extend((id > 0).then_some(id));
         }
         assert_eq!(session.has_unanswered(), !unanswered.is_empty());
     }

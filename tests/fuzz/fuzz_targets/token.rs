@@ -58,8 +58,8 @@ fn of_connection(token: &str) {
 fn of_subscription(token: &str) {
     let Ok(claims) = VERIFIER.subscription(token) else { return };
     assert!(!claims.topic.is_empty() && claims.topic.len() <= CONFIG.limits.topic_bytes);
-    is_bounded_json(claims.info.as_deref());
-    is_bounded_json(claims.data.as_deref());
+    is_bounded_json(claims.terms.info.as_deref());
+    is_bounded_json(claims.terms.data.as_deref());
 }
 
 /// It can stand in a reply.
