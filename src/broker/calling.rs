@@ -81,7 +81,7 @@ impl Broker {
     pub(super) fn call_answered(&mut self, number: u64, outcome: Result<Vec<u8>, CallFault>) {
         let is_answer = matches!(outcome, Ok(_) | Err(CallFault::Status(_)));
         let (answers, config) = (&self.answers, &self.config);
-        let is_known = self.calls.answered(number, Instant::now(), |backend, call| match outcome {
+        let ended = self.calls.answered(number, Instant::now(), |backend, call| match outcome {
             Ok(body) => answers.read(call.ask.kind(), &body),
             Err(CallFault::Status(status)) => {
                 let rules = config.backend(backend).map_or(&[][..], |backend| &backend.statuses);
@@ -89,15 +89,19 @@ impl Broker {
             }
             Err(fault) => Err(fault),
         });
-        self.stats.call_answers_unexpected.add(u64::from(is_answer && !is_known));
-        self.end_calls();
+        match ended {
+            Some(ended) => self.end_call(ended),
+            None => self.stats.call_answers_unexpected.add(u64::from(is_answer)),
+        }
     }
 
     /// Ends calls that have no answer in time, or are not sent any more.
     pub(super) fn expire_calls(&mut self) {
         let now = Instant::now();
-        let _ = (0..CALLS_PER_TURN).all(|_| self.calls.expire(now));
-        self.end_calls();
+        for _ in 0..CALLS_PER_TURN {
+            let Some(ended) = self.calls.next_ended(now) else { break };
+            self.end_call(ended);
+        }
         for news in self.calls.take_news() {
             self.tell_of_backend(news);
         }
@@ -105,12 +109,7 @@ impl Broker {
 
     /// The engine stops: refuses the calls that wait. Those that are under way may be answered.
     pub(super) fn give_up_waiting_calls(&mut self) {
-        self.calls.give_up(Instant::now());
-        self.end_calls();
-    }
-
-    fn end_calls(&mut self) {
-        while let Some(ended) = self.calls.next_ended() {
+        while let Some(ended) = self.calls.next_given_up(Instant::now()) {
             self.end_call(ended);
         }
     }

@@ -5,14 +5,12 @@
 //!
 //! The number of calls and their bytes are bounded in all (`limits.calls`, `limits.calls_bytes`), and for each backend: so
 //! many under way (`concurrency`) and so many that wait (`queue`). One client may have an eighth of what is free. A call
-//! under way may be in memory twice, here and in the form in which it is sent. An answer may wait for the end of an earlier
-//! publish; such an answer has at most the data of a publication.
+//! under way may be in memory twice, here and in the form in which it is sent.
 //!
 //! Pure: time is an argument, nothing is sent or logged here.
 
 mod backend;
 mod breaker;
-mod publish_order;
 mod waiting;
 
 #[cfg(test)]
@@ -20,7 +18,6 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -35,7 +32,6 @@ use super::shares::{Sender, Shares};
 
 use backend::Backend;
 use breaker::{Change, Sign};
-use publish_order::{PublishOrder, line_of};
 use waiting::client_of;
 
 /// All calls that have not ended.
@@ -53,10 +49,6 @@ pub(super) struct Calls {
     turn: usize,
     stats: BackendsStats,
     news: Vec<News>,
-    /// Publishes that have ended before earlier ones.
-    order: PublishOrder,
-    /// What has ended and was not taken out yet.
-    done: VecDeque<Ended>,
 }
 
 #[derive(Debug)]
@@ -104,8 +96,6 @@ impl Calls {
             turn: 0,
             stats,
             news: Vec::new(),
-            order: PublishOrder::default(),
-            done: VecDeque::new(),
         };
         calls.adopt(config);
         calls
@@ -146,7 +136,6 @@ impl Calls {
             return Err(Box::new(Ended { call, outcome: Err(CallFault::Unknown) }));
         };
         let (client, weight) = (Sender::Client(client_of(&call)), call.weight());
-        let line = line_of(&call);
         let refused = if self.shares.has_room(client) {
             self.backends[at].begin(self.next_number, call, now)
         } else {
@@ -155,7 +144,6 @@ impl Calls {
         match refused {
             Ok(()) => {
                 self.shares.add(client, weight);
-                self.order.begin(self.next_number, line);
                 self.next_number += 1;
                 Ok(())
             }
@@ -185,48 +173,36 @@ impl Calls {
     }
 
     /// A call of this number was answered, or will not be. `read` makes an answer of it, for the backend of that name.
-    /// Returns false if no such call is under way.
+    /// Returns nothing if no such call is under way.
     pub(super) fn answered(
         &mut self,
         number: u64,
         now: Instant,
         read: impl FnOnce(&str, &Call) -> Result<BackendAnswer, CallFault>,
-    ) -> bool {
-        let Some(flight) = self.under_way.remove(number) else { return false };
-        let outcome = read(&self.backends[flight.backend].name, &flight.call);
-        self.land(number, flight, outcome, now);
-        true
+    ) -> Option<Ended> {
+        let UnderWay { backend, call, sent } = self.under_way.remove(number)?;
+        let outcome = read(&self.backends[backend].name, &call);
+        Some(self.land(number, UnderWay { backend, call, sent }, outcome, now))
     }
 
-    /// Ends a call whose time is over, or that is not sent any more. Returns whether there was one.
-    pub(super) fn expire(&mut self, now: Instant) -> bool {
-        if let Some(number) = self.under_way.expire(now)
-            && let Some(flight) = self.under_way.remove(number)
-        {
-            self.land(number, flight, Err(CallFault::Late), now);
-            return true;
+    /// Takes out a call whose time is over, or that is not sent any more.
+    pub(super) fn next_ended(&mut self, now: Instant) -> Option<Ended> {
+        if let Some(number) = self.under_way.expire(now) {
+            let flight = self.under_way.remove(number)?;
+            return Some(self.land(number, flight, Err(CallFault::Late), now));
         }
-        let mut backends = self.backends.iter_mut().enumerate();
-        let refused = backends.find_map(|(at, backend)| Some((at, backend.next_refused(now)?)));
-        let Some((at, (number, call, fault))) = refused else { return false };
-        self.end(number, at, call, Err(fault), now);
-        true
+        (0..self.backends.len()).find_map(|at| {
+            let (number, call, fault) = self.backends[at].next_refused(now)?;
+            Some(self.end(number, at, call, Err(fault), now))
+        })
     }
 
-    /// Ends all calls that wait. The engine stops, and sends no more.
-    pub(super) fn give_up(&mut self, now: Instant) {
-        for at in 0..self.backends.len() {
-            while let Some((number, call)) = self.backends[at].give_up_one() {
-                self.end(number, at, call, Err(CallFault::Busy), now);
-            }
-        }
-    }
-
-    /// Takes out a call that has ended: publishes of one client to one topic in the order in which they began.
-    pub(super) fn next_ended(&mut self) -> Option<Ended> {
-        let ended = self.done.pop_front()?;
-        self.shares.remove(Sender::Client(client_of(&ended.call)), ended.call.weight());
-        Some(ended)
+    /// Takes out a call that waits. The engine stops, and sends no more.
+    pub(super) fn next_given_up(&mut self, now: Instant) -> Option<Ended> {
+        (0..self.backends.len()).find_map(|at| {
+            let (number, call) = self.backends[at].give_up_one()?;
+            Some(self.end(number, at, call, Err(CallFault::Busy), now))
+        })
     }
 
     /// A call that was sent has ended.
@@ -236,11 +212,11 @@ impl Calls {
         flight: UnderWay,
         outcome: Result<BackendAnswer, CallFault>,
         now: Instant,
-    ) {
+    ) -> Ended {
         let UnderWay { backend, call, sent } = flight;
         self.backends[backend].landed();
         self.backends[backend].stats.took(now.saturating_duration_since(sent));
-        self.end(number, backend, call, outcome, now);
+        self.end(number, backend, call, outcome, now)
     }
 
     fn end(
@@ -250,7 +226,8 @@ impl Calls {
         call: Box<Call>,
         outcome: Result<BackendAnswer, CallFault>,
         now: Instant,
-    ) {
+    ) -> Ended {
+        self.shares.remove(Sender::Client(client_of(&call)), call.weight());
         let backend = &mut self.backends[at];
         backend.stats.count(call.ask.kind(), CallOutcome::of(&outcome));
         let sign = match &outcome {
@@ -267,7 +244,7 @@ impl Calls {
             (Some(_), _) => self.news.push(News::Resumed { backend: name() }),
             (None, _) => {}
         }
-        self.order.end(number, Ended { call, outcome }, &mut self.done);
+        Ended { call, outcome }
     }
 
     /// What an operator has not been told yet.
@@ -275,7 +252,7 @@ impl Calls {
         std::mem::take(&mut self.news)
     }
 
-    /// When [`Self::expire`] has something to do.
+    /// When [`Self::next_ended`] has something to give.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.backends.iter().filter_map(Backend::next_deadline);
         waiting.chain(self.under_way.next_deadline()).min()

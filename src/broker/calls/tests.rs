@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Interval;
 use crate::domain::call::{BackendError, CallKind, Caller, Terms};
 use crate::domain::codec::Codec;
-use crate::domain::mail::{Ask, ClientKey, CommandKey, Publish, ReplyAddress, ReplyTo};
+use crate::domain::mail::{Ask, ClientKey, CommandKey, ReplyAddress};
 
 /// An rpc of a client.
 pub(super) fn rpc(client: u32) -> Box<Call> {
@@ -14,21 +14,6 @@ pub(super) fn rpc(client: u32) -> Box<Call> {
         caller: Caller::default(),
         ask: Ask::Rpc { method: "m".into(), data: (*b"{}").into() },
     })
-}
-
-/// A publish of a client.
-pub(super) fn publish(client: u32, topic: &str) -> Box<Call> {
-    let mut call = rpc(client);
-    call.ask = Ask::Publish(Box::new(Publish {
-        reply_to: ReplyTo::Client(call.reply_to),
-        topics: [topic.into()].into(),
-        data: (*b"{}").into(),
-        id: None,
-        key: None,
-        info: None,
-        skips_history: false,
-    }));
-    call
 }
 
 pub(super) fn granted() -> Result<BackendAnswer, CallFault> {
@@ -70,15 +55,12 @@ fn sent(calls: &mut Calls, now: Instant) -> Vec<(u64, u32)> {
 }
 
 fn ended(calls: &mut Calls, now: Instant) -> Vec<(u32, CallFault)> {
-    while calls.expire(now) {}
-    let ended = std::iter::from_fn(|| calls.next_ended());
+    let ended = std::iter::from_fn(|| calls.next_ended(now));
     ended.map(|ended| (ended.call.reply_to.command.client.slot, ended.outcome.unwrap_err())).collect()
 }
 
 fn answer(calls: &mut Calls, number: u64, now: Instant, outcome: Result<BackendAnswer, CallFault>) -> bool {
-    let is_known = calls.answered(number, now, |_, _| outcome);
-    assert_eq!(calls.next_ended().is_some(), is_known);
-    is_known
+    calls.answered(number, now, |_, _| outcome).is_some()
 }
 
 #[test]
@@ -101,12 +83,11 @@ fn an_answer_is_read_for_its_backend_and_its_call() {
     begin_all(&mut calls, 7, 1, now);
     let Outgoing { number, backend, limit, .. } = calls.next_to_send(now).unwrap();
     assert_eq!((backend, limit), ("shop", SECOND));
-    let is_known = calls.answered(number, now, |backend, call| {
+    let ended = calls.answered(number, now, |backend, call| {
         assert_eq!((backend, call.ask.kind()), ("shop", CallKind::Rpc));
         granted()
     });
-    assert!(is_known);
-    assert_eq!(calls.next_ended().unwrap().call.reply_to.command.client.slot, 7);
+    assert_eq!(ended.unwrap().call.reply_to.command.client.slot, 7);
 }
 
 #[test]
@@ -191,27 +172,6 @@ fn a_backend_that_fails_too_often_is_left_alone_and_those_who_wait_are_told() {
     assert!(answer(&mut calls, probe, later, granted()));
     assert_eq!(calls.take_news(), [News::Resumed { backend: "shop".into() }]);
     begin_all(&mut calls, 1, 1, later);
-}
-
-#[test]
-fn publishes_of_a_client_to_a_topic_end_in_their_order() {
-    let (mut calls, now) = calls(|backend| backend.concurrency = 9);
-    for (client, topic) in [(1, "a"), (1, "a"), (1, "b"), (2, "a"), (1, "a"), (1, "a")] {
-        assert!(calls.begin(Some("shop"), publish(client, topic), now).is_ok());
-    }
-    assert_eq!(sent(&mut calls, now).len(), 6);
-    let mut end = |number: u64, outcome| {
-        assert!(calls.answered(number, now, |_, _| outcome));
-        std::iter::from_fn(|| calls.next_ended()).map(|ended| ended.outcome.is_ok()).collect::<Vec<_>>()
-    };
-    // The last one of the first client's to the first topic, and the second one.
-    assert_eq!(end(6, granted()), [true; 0]);
-    assert_eq!(end(2, Err(CallFault::Late)), [true; 0]);
-    assert_eq!((end(3, granted()), end(4, granted())), (vec![true], vec![true]));
-    assert_eq!(end(1, granted()), [true, false]);
-    assert_eq!(end(5, granted()), [true, true]);
-    assert!(calls.order.is_empty());
-    assert_eq!(calls.shares.taken(), (0, 0));
 }
 
 #[test]

@@ -211,28 +211,6 @@ fn a_publish_that_is_granted_goes_on_with_what_the_backend_makes_of_it() {
 }
 
 #[test]
-fn publishes_of_a_client_reach_their_topic_in_order_whichever_is_granted_first() {
-    let mut harness = harness(|_| {});
-    harness.attach(0, 0, TOPIC);
-    (0..3).for_each(|_| harness.call(publish(TOPIC)));
-    let numbers = [(); 3].map(|()| harness.sent().0);
-    for (number, data) in [(numbers[2], "3"), (numbers[1], "2"), (numbers[0], "1")] {
-        harness.answer(number, Ok(&format!(r#"{{"result":{{"data":{data}}}}}"#)));
-    }
-    let mut lines = String::new();
-    while lines.lines().count() < 3 {
-        match harness.mail(0) {
-            Mail::Batch { lines: batch, .. } => lines += std::str::from_utf8(&batch.bytes).unwrap(),
-            Mail::Answer { answer: Answer::Published, .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    let data = |line| serde_json::from_str::<Value>(line).unwrap()["push"]["pub"]["data"].take();
-    assert_eq!(lines.lines().map(data).collect::<Vec<_>>(), [json!(1), json!(2), json!(3)]);
-    harness.stop();
-}
-
-#[test]
 fn a_message_has_no_answer_but_may_end_its_client() {
     let mut harness = harness(|_| {});
     let message = || Ask::Send { data: (*b"1").into() };
