@@ -20,6 +20,9 @@ use super::turn::Broker;
 /// without an answer: as many of each.
 const CALLS_PER_TURN: usize = 512;
 
+/// How long answers by HTTP are taken in one turn. Deliveries wait for so long.
+const ANSWERS_TIME: Duration = Duration::from_millis(2);
+
 /// Bytes that the headers of a call by AMQP may have together. A message's properties are in one frame, and each peer takes
 /// frames of 4,096 bytes (AMQP 0-9-1, section 4.2.3, `frame-min-size`).
 const HEADERS_BYTES: usize = 2048;
@@ -71,9 +74,14 @@ impl Broker {
 
     /// Takes the answers that have come by HTTP.
     pub(super) fn take_http_answers(&mut self) {
+        let begun = Instant::now();
         for _ in 0..CALLS_PER_TURN {
             let Ok(HttpAnswer { number, outcome }) = self.http.answers.try_recv() else { return };
             self.call_answered(number, outcome);
+            // One can be expensive: large, or with patterns to be compiled.
+            if begun.elapsed() >= ANSWERS_TIME {
+                return;
+            }
         }
     }
 
@@ -144,7 +152,8 @@ impl Broker {
 
     /// What takes the place of an answer that is missing: connections and subscriptions that have expired stay for [`GRACE`],
     /// and with `hook_failure = "allow"` the client may do what it asked for. That does not hold for calls that this engine
-    /// itself was too busy to send: whoever makes it busy must not get around the hook.
+    /// itself was too busy to send, nor for answers that cannot be used: whoever makes it busy, or sends what a backend
+    /// fails at, must not get around the hook.
     ///
     /// # Errors
     /// Nothing does.
@@ -152,7 +161,7 @@ impl Broker {
         let expires = Clock::now().after(GRACE).unix;
         let allows = |topic: &str| {
             let options = self.namespaces.options(self.namespaces.of(topic));
-            options.hook_failure == HookFailure::Allow && fault != CallFault::Busy
+            options.hook_failure == HookFailure::Allow && fault.is_silence()
         };
         let terms = match ask {
             Ask::Refresh => Terms::Refresh(Some(Box::new(ConnectionClaims::until(expires)))),

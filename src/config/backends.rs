@@ -42,7 +42,7 @@ pub struct Backend {
     /// Calls that wait until it has answered others. Default 16,384; clients of further ones get error 111. A call takes a
     /// few hundred bytes and its data; all of them together are bounded by `limits.calls_bytes`.
     pub queue: usize,
-    /// How long a call may wait. Default 10 s; then its client gets error 111.
+    /// How long a call may wait. Default 4 s, as SDKs wait for 5 s; then its client gets error 111.
     pub queue_timeout: Interval,
     /// Bytes of an answer. Default 256 KiB; a larger one is none.
     pub answer_bytes: usize,
@@ -71,7 +71,7 @@ impl Default for Backend {
             timeout: Interval::from_secs(1),
             concurrency: 1024,
             queue: 16_384,
-            queue_timeout: Interval::from_secs(10),
+            queue_timeout: Interval::from_secs(4),
             answer_bytes: 256 << 10,
             failures: 10,
             ca_file: String::new(),

@@ -5,13 +5,14 @@
 //! HTTP. Each call is sent at most once. The call itself is a part of a request to the broker thread
 //! ([`mail::Call`](super::mail::Call)).
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::reasons::{Closing, ErrorCode};
 use crate::auth::{ConnectionClaims, SubscriptionTerms};
 
 /// The client of a call, as its backend is told of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Caller {
     /// The client's id.
     pub client: Box<str>,
@@ -33,7 +34,7 @@ impl Caller {
 }
 
 /// A header of the HTTP request by which a client came, or one that the client has sent with its connect command instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Header {
     /// Its name, in lower case.
     pub name: Box<str>,
@@ -45,6 +46,25 @@ pub struct Header {
 
 fn len(data: Option<&[u8]>) -> usize {
     data.map_or(0, <[u8]>::len)
+}
+
+impl fmt::Debug for Caller {
+    /// Without what the application says about its users, and what browsers send.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("client", &self.client)
+            .field("is_anonymous", &self.user.is_empty())
+            .field("has_meta", &self.meta.is_some())
+            .field("headers", &self.headers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Header {
+    /// Its name alone: the value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Header({:?})", self.name)
+    }
 }
 
 /// The kinds of calls.
@@ -173,6 +193,17 @@ pub struct BackendError {
     pub is_temporary: bool,
 }
 
+/// What the end of a call says about its backend. A few failures in a row suspend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It has answered.
+    Works,
+    /// It cannot be reached, does not answer, or says that it fails.
+    Fails,
+    /// Nothing.
+    None,
+}
+
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallFault {
@@ -250,9 +281,20 @@ impl CallFault {
         }
     }
 
-    /// Whether the backend did not do its part. A few of these in a row suspend it.
+    /// What it says about the backend.
     #[must_use]
-    pub const fn is_of_backend(&self) -> bool {
-        !matches!(self, Self::Unroutable | Self::Busy | Self::Suspended | Self::Unknown)
+    pub const fn sign(&self) -> Sign {
+        match self {
+            Self::Unreachable(_) | Self::Late | Self::Lost(_) | Self::Status(500..) => Sign::Fails,
+            // What a client has sent may be the reason.
+            Self::TooLarge(_) | Self::Status(_) | Self::Unreadable(_) => Sign::Works,
+            Self::Unroutable | Self::Busy | Self::Suspended | Self::Unknown => Sign::None,
+        }
+    }
+
+    /// Whether the backend had no part in what became of the call: it is away, or has not answered.
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
+        matches!(self.sign(), Sign::Fails) || matches!(self, Self::Suspended | Self::Unroutable)
     }
 }

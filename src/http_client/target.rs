@@ -92,7 +92,7 @@ impl HttpTarget {
     }
 
     fn headers(&self, given: &[(Box<str>, Box<[u8]>)]) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(given.len() + 3);
+        let mut headers = HeaderMap::new();
         for (name, value) in given {
             let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
             let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));

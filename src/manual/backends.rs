@@ -251,25 +251,33 @@
 //!
 //! Instead of `result`, an answer may have `error`, with `code`, `message` and `temporary`: the client's command fails with
 //! that. Or `disconnect`, with `code` and `reason`: the client is closed. Codes of errors are 400 to 1999. Codes of
-//! disconnects are 4000 to 4499, after which SDKs connect again, and 4500 to 4999, after which they do not. `b64data` and
-//! `b64info` are taken for `data` and `info` in base64.
+//! disconnects are 4000 to 4499, after which SDKs connect again, and 4500 to 4999, after which they do not; those of the
+//! protocol are passed on as well. For `refresh` and `sub_refresh`, an `error` is an end. `b64data` and `b64info` are taken
+//! for `data` and `info` in base64.
+//!
+//! **An answer without `result`, `error` and `disconnect` grants** a `subscribe`, a `publish` and an `rpc`, as with
+//! Centrifugo: `{}` is enough. So does an answer in which these names are misspelt.
 //!
 //! What a hook is told: `client`, `transport`, `protocol`, `encoding`, and besides `user`, `channel`, `data`, `method`,
 //! `meta` (if the backend has `meta = true`), and for `connect` `name`, `version` and `channels`, as far as there is
 //! something to say. By AMQP, the routing key of a hook is `hook.connect`, `hook.refresh`, `hook.subscribe`,
-//! `hook.sub_refresh` or `hook.publish`, and its body is the same JSON; a message of a client has the routing key `send`. No
-//! method of a client reaches a hook. If `x-client`, `x-user` and `x-meta` do not fit into AMQP's headers, a request has
+//! `hook.sub_refresh` or `hook.publish`, and its body is that JSON. The body of a request is what the client has sent; it is
+//! empty if the client has sent nothing. A message of a client is like a request, with the routing key `send` and without
+//! `reply_to`: nobody waits for an answer. No method of a client reaches a hook. If `x-client`, `x-user` and `x-meta` do not fit into AMQP's headers, a request has
 //! the header `x-envelope: true`, and its body is JSON with `client`, `user`, `meta`, `method` and `data`.
 //!
 //! Hooks and permissions: a token counts before a hook. A client that shows a token, valid or not, is not asked about at
 //! connect, and one that shows a subscription token is not asked about at subscribe. With a `subscribe_hook`, the backend
-//! decides instead of `client_subscribe`; private topics still need a token, and topics that list users still admit these
-//! alone. With a `publish_hook`, the backend decides instead of `client_publish`.
+//! decides instead of `client_subscribe`; private topics still need a token, topics that list users still admit these alone,
+//! without asking, and `caps` of a token or of the connect hook that allow the subscription are enough. With a
+//! `publish_hook`, the backend decides instead of `client_publish` and of `caps`.
 //!
 //! # Order
 //!
 //! Commands behind a connect wait for its answer. Two publishes of a client to one topic keep their order: the second waits
-//! until the first one is published. Requests do not wait for each other, and their answers come when they come.
+//! until the first one is published, and so do the commands behind it. Requests do not wait for each other, and their answers
+//! come when they come; only where the requests of a client that are not answered have more bytes together than a message may
+//! have (`limits.message_bytes`), its next one waits. Messages may overtake each other on their way to a backend.
 //!
 //! # When a backend does not answer
 //!
@@ -279,15 +287,17 @@
 //!
 //! | What happens | What the client sees |
 //! |---|---|
-//! | no answer within `timeout`; a status that is not 200; an answer that is not understood, or larger than `answer_bytes`; the connection is lost or refused; RabbitMQ is away | error 100, temporary |
+//! | no answer within `timeout`; a status that is neither 200 nor named by `statuses`; an answer that is not understood, or larger than `answer_bytes`; the connection is lost or refused; RabbitMQ is away | error 100, temporary |
 //! | by AMQP, no queue is bound for the call | error 108, at once |
 //! | too many calls wait: `queue` of the backend, `limits.calls`, `limits.calls_bytes`; a call has waited for `queue_timeout`; a client has `limits.rpcs_per_client` requests that are not answered | error 111, temporary |
 //! | a method with more than 251 bytes | error 107 |
-//! | a backend has failed `failures` times in a row | error 100 at once, for 1 s; then one call tries again, and each failure doubles the time, up to 30 s |
+//! | a backend has failed `failures` times in a row: it was away, did not answer in time, lost the connection, or answered with a status from 500 on; by AMQP, a lost link to RabbitMQ does not count | error 100 at once, for 1 s; then one call tries again, and each failure doubles the time, up to 30 s |
 //!
 //! So subscribes and publishes are refused while the backend is away. `hook_failure = "allow"` in a namespace lets clients do
-//! then what they asked for. Connections and subscriptions that expire stay for another minute, and the backend is asked
-//! again.
+//! then what they asked for; an answer that is not understood still refuses. Whatever keeps the backend of `refresh` or
+//! `sub_refresh` from answering, connections and subscriptions that expire stay for another minute, and it is asked again.
+//! One client may have an eighth of what is free of `queue` and of `limits.calls`. A message beyond that is dropped, and
+//! counted as `busy`.
 //!
 //! A late answer, and a second one, is dropped and counted (`fanfare_call_answers_unexpected_total`). `/health` names the
 //! backends that are left alone, and `fanfare_calls_total{backend,call,outcome}`, `fanfare_calls_in_flight`,
@@ -298,7 +308,8 @@
 //! Each call is a `POST` with `Content-Type: application/json`, over connections that are kept. Redirects are not followed.
 //! With `https://`, `ca_file` names the authorities that are trusted. `headers` lists the headers of the client's HTTP
 //! request that are sent along, such as `Cookie`; `client_headers` those that a client may say in its connect command, which
-//! any script of a page can choose; `static_headers` are sent with each call. `statuses` gives other statuses than 200 a
+//! any script of a page can choose, and which take the place of static ones; `static_headers` are sent with each call. Clients
+//! that connected before a reload named further headers have none of these. `statuses` gives other statuses than 200 a
 //! meaning:
 //!
 //! <!-- test: file statuses.toml -->

@@ -9,7 +9,7 @@ use crate::domain::call::{Caller, Header};
 use crate::domain::mail::TopicSlot;
 use crate::domain::reasons::ErrorCode;
 use crate::session::action::{Action, Asking, ProtocolError, Until};
-use crate::session::expiry::Now;
+use crate::session::expiry::{End, Now};
 use crate::session::identity::Identity;
 use crate::session::options::{SubscribeOptions, Wanted};
 use crate::session::rules::{Facts, Rules};
@@ -113,7 +113,10 @@ impl Session {
         rules: Rules<'_>,
         now: Now,
     ) -> bool {
+        let is_awaited = self.identity().and_then(Identity::end).is_some_and(End::is_asked);
         match terms {
+            // The client has sent another token meanwhile.
+            _ if !is_awaited => true,
             Some(terms) if !terms.has_ended(now.unix, rules.leeway) => {
                 self.prolong(terms, rules, now);
                 true
@@ -131,7 +134,10 @@ impl Session {
         rules: Rules<'_>,
         now: Now,
     ) -> bool {
+        let is_awaited = self.end_of(topic).is_some_and(End::is_asked);
         match terms {
+            // It is another subscription, or the client has sent another token meanwhile.
+            _ if !is_awaited => true,
             Some(terms) if !terms.has_ended(now.unix, rules.leeway) => {
                 let renewal = rules.renewal(&rules.namespace(name).sub_refresh_hook, false);
                 self.prolong_subscription(topic, terms, renewal, now);

@@ -18,6 +18,9 @@ pub struct Now {
     pub unix: UnixTime,
 }
 
+/// From one question about what has expired to the next, at least: the backend's clock may be behind.
+const ASKED_APART: Duration = Duration::from_secs(1);
+
 /// Who prolongs what expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
@@ -39,6 +42,11 @@ pub(super) struct End {
 }
 
 impl End {
+    /// That of what a backend has prolonged until `time`: at least for [`ASKED_APART`].
+    pub(super) fn prolonged(time: UnixTime, renewal: Renewal, now: Now) -> Self {
+        Self { expires: now.moment_of(time).max(now.moment.after(ASKED_APART)), renewal }
+    }
+
     /// When something is to be done about it: `grace` later than it expires, unless the application's backend is to be asked.
     /// `None`: an answer is awaited.
     pub(super) fn due(self, grace: Duration) -> Option<Moment> {
@@ -52,6 +60,11 @@ impl End {
     /// Whether the application's backend is to be asked when it has expired.
     pub(super) fn asks_backend(self) -> bool {
         self.renewal == Renewal::Backend
+    }
+
+    /// Whether the application's backend has been asked, and has not answered.
+    pub(super) fn is_asked(self) -> bool {
+        self.renewal == Renewal::Asked
     }
 
     /// When the client is to send another token, if it has to.

@@ -143,7 +143,7 @@ impl Session {
         if let Some(rare) = &mut self.rare
             && let Some(grant) = rare.grants.find_mut(Of::Topic(topic))
         {
-            grant.end = terms.expires.map(|expires| End { expires: now.moment_of(expires), renewal });
+            grant.end = terms.expires.map(|expires| End::prolonged(expires, renewal, now));
             if terms.info.is_some() {
                 grant.info.clone_from(&terms.info);
             }

@@ -40,7 +40,7 @@ impl Identity {
 
     /// Takes what the application's backend says when the connection expires. What it does not say stays as it is.
     pub(super) fn prolong(&mut self, terms: &ConnectionClaims, now: Now, renewal: Renewal) {
-        self.end = terms.expires.map(|expires| End { expires: now.moment_of(expires), renewal });
+        self.end = terms.expires.map(|expires| End::prolonged(expires, renewal, now));
         if terms.info.is_none() && terms.caps.is_empty() {
             return;
         }

@@ -87,7 +87,7 @@ impl Session {
 
     fn take_meta(&mut self, claims: &ConnectionClaims, rules: Rules<'_>) {
         let meta = claims.meta.clone().filter(|_| rules.keeps_meta);
-        if meta.is_some() {
+        if meta.is_some() || self.extra().is_some_and(|extra| extra.meta.is_some()) {
             self.change_extra(|extra| extra.meta = meta);
         }
     }
@@ -100,7 +100,9 @@ impl Session {
                 identity.prolong(terms, now, renewal);
             }
         });
-        self.take_meta(terms, rules);
+        if terms.meta.is_some() {
+            self.take_meta(terms, rules);
+        }
     }
 
     /// Seconds until the client is to send another token. `None`: it need not.

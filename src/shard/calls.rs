@@ -39,6 +39,8 @@ impl ForwardedHeaders {
             all.of_requests.extend(backend.headers.iter().map(lower));
             all.of_commands.extend(backend.client_headers.iter().map(lower));
         }
+        all.of_commands.sort_unstable();
+        all.of_commands.dedup();
         all
     }
 
@@ -50,14 +52,20 @@ impl ForwardedHeaders {
         })
     }
 
-    /// Those of a connect command. What cannot be the value of a header is passed over.
-    fn of_command(&self, command: &Connect<'_>) -> impl Iterator<Item = Header> {
-        command.headers.iter().filter_map(|(name, value)| {
-            let known = self.of_commands.iter().find(|known| known.eq_ignore_ascii_case(name))?;
-            let value = value.0.as_bytes();
+    /// Those of a connect command: of each name the first, and all of them with at most `most` bytes. What cannot be the
+    /// value of a header is passed over.
+    fn of_command(&self, command: &Connect<'_>, most: usize) -> Vec<Header> {
+        let mut left = most;
+        let named = self.of_commands.iter().filter_map(|name| {
+            let value = command.header(name).as_bytes();
             let is_text = value.iter().all(|&byte| byte == b'\t' || byte >= b' ' && byte != 0x7f);
-            is_text.then(|| Header { name: known.clone(), value: value.into(), is_emulated: true })
-        })
+            if value.is_empty() || !is_text {
+                return None;
+            }
+            left = left.checked_sub(name.len() + value.len())?;
+            Some(Header { name: name.clone(), value: value.into(), is_emulated: true })
+        });
+        named.collect()
     }
 }
 
@@ -77,7 +85,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let before = self.clients[slot].session.headers();
         let of_request = before.iter().filter(|header| !header.is_emulated).cloned();
-        let all = of_request.chain(self.settings.headers.of_command(command)).collect();
+        let of_command = self.settings.headers.of_command(command, self.settings.limits.head_bytes);
+        let all = of_request.chain(of_command).collect();
         self.keep_headers(slot, all);
     }
 

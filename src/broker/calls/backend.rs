@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::broker::shares::{Sender, Shares};
 use crate::config;
-use crate::domain::call::CallFault;
+use crate::domain::call::{CallFault, Sign};
 use crate::domain::mail::Call;
 use crate::stats::BackendStats;
 
-use super::breaker::{Breaker, Change, Sign};
+use super::breaker::{Breaker, Change};
 use super::waiting::{Waiting, client_of};
 
 /// A backend that the configuration names, or has named.

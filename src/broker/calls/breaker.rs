@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::domain::call::Sign;
+
 /// How long a backend is left alone the first time.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// How long it is left alone at most.
@@ -34,17 +36,6 @@ enum State {
         probe: u64,
         pause: Duration,
     },
-}
-
-/// What the end of a call says about its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
-    /// It has answered.
-    Works,
-    /// It has not done its part.
-    Fails,
-    /// Nothing: it was not asked, or nobody was there to ask.
-    None,
 }
 
 /// What has become of a backend's suspension.

@@ -24,14 +24,14 @@ use rustc_hash::FxHashMap;
 
 use crate::base::deadline_table::DeadlineTable;
 use crate::config::{AMQP_BACKEND, Config};
-use crate::domain::call::{BackendAnswer, CallFault};
+use crate::domain::call::{BackendAnswer, CallFault, Sign};
 use crate::domain::mail::Call;
 use crate::stats::{BackendsStats, CallOutcome};
 
 use super::shares::{Sender, Shares};
 
 use backend::Backend;
-use breaker::{Change, Sign};
+use breaker::Change;
 use waiting::client_of;
 
 /// All calls that have not ended.
@@ -232,8 +232,9 @@ impl Calls {
         backend.stats.count(call.ask.kind(), CallOutcome::of(&outcome));
         let sign = match &outcome {
             Ok(_) => Sign::Works,
-            Err(fault) if fault.is_of_backend() => Sign::Fails,
-            Err(_) => Sign::None,
+            // A missing link says nothing about the workers behind it, and is known without asking.
+            Err(CallFault::Unreachable(_)) if *backend.name == *AMQP_BACKEND => Sign::None,
+            Err(fault) => fault.sign(),
         };
         let change = backend.take(number, sign, now);
         let name = || backend.name.clone();

@@ -246,6 +246,7 @@ fn a_backend_is_asked_once_when_a_connection_expires_and_prolongs_it_or_not() {
     ));
     assert_eq!(session.user(), "ann");
     assert_ne!(at(&session, 10_000), Expiry::AskAboutConnection, "it does not expire any more");
+    assert!(session.connection_answered(None, world.rules(), later(100)), "it is not awaited");
 }
 
 #[test]
@@ -267,12 +268,17 @@ fn a_backend_is_asked_once_when_a_subscription_expires_and_prolongs_it_or_not() 
         expires: Some(UnixTime::from_micros((1_000_000 + second) * 1_000_000)),
         ..Default::default()
     };
-    let mut answer = |terms: Option<&SubscriptionTerms>, second| {
+    let answer = |session: &mut Session, terms: Option<&SubscriptionTerms>, second| {
         session.subscription_answered(topic, "asked:t", terms, world.rules(), later(second))
     };
-    assert!(answer(Some(&until(100)), 60));
-    assert!(!answer(Some(&until(50)), 60) && !answer(None, 60));
+    assert!(answer(&mut session, Some(&until(100)), 60));
+    assert!(answer(&mut session, None, 60), "an answer that is not awaited changes nothing");
     assert_eq!(at(&session, 100), Expiry::AskAboutSubscription(topic));
+    session.subscription_is_asked(topic);
+    assert!(!answer(&mut session, Some(&until(90)), 100) && !answer(&mut session, None, 100));
+    assert!(answer(&mut session, Some(&until(100)), 100));
+    assert_ne!(at(&session, 100), Expiry::AskAboutSubscription(topic), "it is not asked again at once");
+    assert_eq!(at(&session, 101), Expiry::AskAboutSubscription(topic));
 }
 
 #[test]

@@ -105,6 +105,10 @@ impl CallTable {
             let is_taken = self.waiting.get(number).is_some_and(|waiting| waiting.answer == Answer::Return);
             self.end(number, if is_taken { Ok(Vec::new()) } else { Err(CallFault::Late) });
         }
+        // What is over is not sent, and its memory counts nowhere.
+        while self.unsent.front().is_some_and(|(number, _)| self.waiting.get(*number).is_none()) {
+            self.unsent.pop_front();
+        }
     }
 
     /// When [`Self::expire`] has something to do next.
