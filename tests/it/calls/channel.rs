@@ -47,7 +47,8 @@ fn reply_to(request: &BasicGetMessage) -> (String, BasicProperties) {
 #[test]
 fn answers_of_any_bytes_cost_the_connection_nothing() {
     let url = RabbitNode::shared().new_vhost("call_channel_bytes");
-    let engine = Engine::consuming(&url, REQUESTS);
+    // All of them are confirmed within that time, also on a busy machine.
+    let engine = Engine::consuming(&url, &format!("{REQUESTS}timeout = \"20s\"\n"));
     let (publisher, mut bytes) = (Publisher::connect(&url), BytesPublisher::connect(&url));
     keep_requests(&publisher);
     let mut client = engine.client();

@@ -93,7 +93,7 @@ fn commands_that_cannot_be_done_are_refused_by_number() {
     let levels = |count: usize| "[".repeat(count) + &"]".repeat(count);
     let deep_data = |count| format!(r#""publish":{{"channel":"alive:2","data":{}}}"#, levels(count));
     let (deep, deeper, just) = (deep_data(130), deep_data(10_000), deep_data(128));
-    let deep_elsewhere = format!(r#""rpc":{}"#, levels(10_000));
+    let deep_elsewhere = format!(r#""ping":{}"#, levels(10_000));
     let too_long = format!(r#""subscribe":{{"channel":"{}"}}"#, "x".repeat(256));
     let cases = [
         ("the first subscription", r#""subscribe":{"channel":"A"}"#, r#""subscribe":{"#),
