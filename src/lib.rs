@@ -18,6 +18,8 @@
 //! * The **broker thread** ([`broker`]) is the only writer of everything that belongs to a topic, and the only
 //!   thread that puts publications into mailboxes. It never blocks. *Deliberately absent: sockets of clients.*
 //! * The **control thread** ([`control`]) answers operators. A scrape or an API call never delays a delivery.
+//! * The **http thread** ([`http_client`]) asks backends that have a URL. Resolving names and waiting for answers delay
+//!   neither the broker thread nor a shard.
 //! * A **mailbox** ([`base::mailbox`]) connects two threads: a bounded queue, a flag, and one wake-up for all mail of a turn.
 //!
 //! # Words
@@ -42,6 +44,9 @@
 //! | stream | in `net`, what moves the bytes of a connection: a TCP socket. Elsewhere, RabbitMQ's: a log that every engine reads and none empties |
 //! | transport | what a connection's bytes mean, from the HTTP head to the last message: WebSocket |
 //! | framing | the header that a transport puts before a slice of a log |
+//! | backend | a program of the application that answers calls, reached through RabbitMQ or by HTTP |
+//! | call | one request to a backend: a client's own (`rpc`, `send`), or a hook |
+//! | hook | a call by which the engine asks whether a client may do something, and on what terms |
 //! | session | one client's side of the protocol: it decides what each command means, and the shard does it |
 //! | role | what a client is to a topic: anonymous or a user, and perhaps a subscriber; permissions name roles |
 //! | node | an engine, where several use one RabbitMQ. A node of RabbitMQ is always called so |

@@ -292,7 +292,8 @@ impl CallFault {
         }
     }
 
-    /// Whether the backend had no part in what became of the call: it is away, or has not answered.
+    /// Whether the backend did not answer what it was asked: it is away, was not asked, says nothing in time, or says that it
+    /// fails. An answer that cannot be used, and a call that this engine had no room for, are something else.
     #[must_use]
     pub const fn is_silence(&self) -> bool {
         matches!(self.sign(), Sign::Fails) || matches!(self, Self::Suspended | Self::Unroutable)

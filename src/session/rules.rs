@@ -55,7 +55,7 @@ pub struct Facts {
     pub subscriptions: usize,
     /// Whether the client may ask one more question whose answer can be large.
     pub may_ask: bool,
-    /// For a command that becomes a request to the broker, and for a connect whose token brings subscriptions: whether one
+    /// For a command that becomes a request to the broker, and for a connect that brings subscriptions: whether one
     /// more request finds room.
     pub has_room: bool,
     /// Whether the client's transport pings it, so that the protocol's own pings are not needed.

@@ -1,4 +1,4 @@
-//! Connects whose tokens bring subscriptions. Each is answered when all of its topics are attached and all that the client
+//! Connects that bring subscriptions, by a token or by the application's backend. Each is answered when all of its topics are attached and all that the client
 //! has missed is there.
 //!
 //! The client is subscribed to each topic as soon as that is possible, at the log's end. Until the reply it is *held*: the
