@@ -15,10 +15,12 @@ const PREFETCH: usize = 10;
 const PREFETCH_BYTES: usize = 1 << 30;
 const ROOM: usize = 20;
 
+/// Its link and its clients are kept while it is stopped, however long a busy machine takes to look at the queue.
 fn start(url: &str, room: usize) -> Engine {
     let config = format!(
-        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nprefetch = {PREFETCH}\n\
+        "[amqp]\nurl = \"{url}?heartbeat=60\"\nsource = \"queue\"\nprefetch = {PREFETCH}\n\
          prefetch_bytes = {PREFETCH_BYTES}\nqueue_max_messages = {room}\n\
+         [timeouts]\nping = \"10m\"\n\
          [namespaces.kept]\nhistory_size = 100\nforce_recovery = true\n"
     );
     let engine = Engine::with_config(&config);

@@ -54,13 +54,28 @@ impl Lines {
     }
 }
 
-/// Sends a signal, such as `TERM`, to a child of ours.
+/// Sends a signal, such as `TERM`, to a child of ours. After `STOP` none of its threads runs any more.
 ///
 /// # Panics
-/// If there is no such process.
+/// If there is no such process, or if it does not stop.
+#[track_caller]
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(status.expect("kill runs").success(), "no process {pid} to send {name} to");
+    if name == "STOP" {
+        // The threads go on until the one that the kernel picks for the signal has its turn.
+        wait_until(SOON, "all threads to stop", || has_stopped(pid));
+    }
+}
+
+/// Whether each thread is in state `T` (proc_pid_stat(5)).
+fn has_stopped(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    tasks.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The name before it may have any characters.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 /// The same to all processes of a group that a child of ours leads.
