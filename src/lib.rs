@@ -18,8 +18,8 @@
 //! * The **broker thread** ([`broker`]) is the only writer of everything that belongs to a topic, and the only
 //!   thread that puts publications into mailboxes. It never blocks. *Deliberately absent: sockets of clients.*
 //! * The **control thread** ([`control`]) answers operators. A scrape or an API call never delays a delivery.
-//! * The **http thread** ([`http_client`]) asks backends that have a URL. Resolving names and waiting for answers delay
-//!   neither the broker thread nor a shard.
+//! * The **http thread** ([`http_client`]) asks backends that have a URL. Resolving names, waiting for answers and
+//!   reading them delay neither the broker thread nor a shard.
 //! * A **mailbox** ([`base::mailbox`]) connects two threads: a bounded queue, a flag, and one wake-up for all mail of a turn.
 //!
 //! # Words

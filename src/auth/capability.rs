@@ -8,7 +8,8 @@ use super::error::{PatternError, TokenError};
 use super::fields::{self, Rules, missing, put, text, wrong_type};
 use crate::codec::json::shallow;
 
-/// Expressions of one token. Each is compiled when the token is verified, on a shard.
+/// Expressions of one token, or of one answer of a backend. Each is compiled when the token is verified, on a shard, or when
+/// the answer is read: by HTTP on the thread that sends calls, and by AMQP on the broker thread.
 const EXPRESSIONS_MAX: usize = 16;
 /// Bytes of one expression.
 const EXPRESSION_BYTES_MAX: usize = 256;

@@ -1,6 +1,7 @@
 //! Calls to the application's backends: begins them, sends them by AMQP or by HTTP, and tells what has become of them.
 //! What there is of them stands in [`calls`](super::calls), and what they look like to backends in [`hooks`](crate::hooks).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::{ConnectionClaims, SubscriptionTerms};
@@ -10,18 +11,15 @@ use crate::domain::call::{BackendAnswer, CallFault, CallKind, PublishTerms, Term
 use crate::domain::mail::{Ask, Call, Called, Mail, Publish, ReplyAddress, TopicName};
 use crate::domain::namespaces::Namespaces;
 use crate::hooks::{amqp_request, body, http_headers, of_status};
-use crate::http_client::{HttpAnswer, HttpCall};
+use crate::http_client::{HttpAnswer, HttpCall, Reader};
 use crate::stats::Suspension;
 
 use super::calls::{Ended, News, Outgoing};
 use super::turn::Broker;
 
 /// Calls that are sent in one turn besides those that begin in it, answers by HTTP that are taken, and calls that end
-/// without an answer: as many of each.
+/// without an answer: as many of each. None of them is expensive.
 const CALLS_PER_TURN: usize = 512;
-
-/// How long answers by HTTP are taken in one turn. Deliveries wait for so long.
-const ANSWERS_TIME: Duration = Duration::from_millis(2);
 
 /// Bytes that the headers of a call by AMQP may have together. A message's properties are in one frame, and each peer takes
 /// frames of 4,096 bytes (AMQP 0-9-1, section 4.2.3, `frame-min-size`).
@@ -65,7 +63,9 @@ impl Broker {
         } else {
             let target = self.http.targets.get(backend).expect("each of the others has a URL").clone();
             let headers = http_headers(&call.caller, options);
-            let call = HttpCall { number, target, headers, body: body(call, options.meta), limit };
+            let (answers, kind) = (Arc::clone(&self.answers), call.ask.kind());
+            let read: Reader = Box::new(move |body| answers.read(kind, body));
+            let call = HttpCall { number, target, headers, body: body(call, options.meta), limit, read };
             // It fails if that thread has ended. Then the engine ends.
             let _ = self.http.calls.send(call);
         }
@@ -74,29 +74,45 @@ impl Broker {
 
     /// Takes the answers that have come by HTTP.
     pub(super) fn take_http_answers(&mut self) {
-        let begun = Instant::now();
         for _ in 0..CALLS_PER_TURN {
-            let Ok(HttpAnswer { number, outcome }) = self.http.answers.try_recv() else { return };
-            self.call_answered(number, outcome);
-            // One can be expensive: large, or with patterns to be compiled.
-            if begun.elapsed() >= ANSWERS_TIME {
-                return;
-            }
+            let Ok(answer) = self.http.answers.try_recv() else { return };
+            self.call_answered_by_http(answer);
         }
     }
 
-    /// A backend has answered, or will not.
-    pub(super) fn call_answered(&mut self, number: u64, outcome: Result<Vec<u8>, CallFault>) {
-        let is_answer = matches!(outcome, Ok(_) | Err(CallFault::Status(_)));
-        let (answers, config) = (&self.answers, &self.config);
-        let ended = self.calls.answered(number, Instant::now(), |backend, call| match outcome {
-            Ok(body) => answers.read(call.ask.kind(), &body),
+    /// A backend has answered by HTTP, or will not. The thread that sends calls has read the answer.
+    pub(super) fn call_answered_by_http(&mut self, HttpAnswer { number, outcome }: HttpAnswer) {
+        let config = Arc::clone(&self.config);
+        self.call_answered(number, outcome, |backend, _, outcome| match outcome {
             Err(CallFault::Status(status)) => {
                 let rules = config.backend(backend).map_or(&[][..], |backend| &backend.statuses);
                 of_status(rules, status)
             }
-            Err(fault) => Err(fault),
+            outcome => outcome,
         });
+    }
+
+    /// A backend has answered by AMQP, or will not. The answer is read here, as lapin's tasks, which take it from the
+    /// socket, are on this thread too. Deliveries wait meanwhile: one answer has at most `backends.amqp.answer_bytes`, which
+    /// `limits.frame_bytes` bounds, and a turn looks at the time after every few events.
+    pub(super) fn call_answered_by_amqp(&mut self, number: u64, outcome: Result<Vec<u8>, CallFault>) {
+        let answers = Arc::clone(&self.answers);
+        self.call_answered(number, outcome, |_, kind, outcome| answers.read(kind, &outcome?));
+    }
+
+    /// `read` makes an answer of an outcome, for the backend of that name. It is not called if nobody waits.
+    fn call_answered<T>(
+        &mut self,
+        number: u64,
+        outcome: Result<T, CallFault>,
+        read: impl FnOnce(&str, CallKind, Result<T, CallFault>) -> Result<BackendAnswer, CallFault>,
+    ) {
+        let is_answer = match &outcome {
+            Ok(_) => true,
+            Err(fault) => fault.is_answer(),
+        };
+        let now = Instant::now();
+        let ended = self.calls.answered(number, now, |backend, call| read(backend, call.ask.kind(), outcome));
         match ended {
             Some(ended) => self.end_call(ended),
             None => self.stats.call_answers_unexpected.add(u64::from(is_answer)),

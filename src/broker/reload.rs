@@ -21,7 +21,7 @@ impl Broker {
         self.merge.set_bytes_max(limits.merging_bytes);
         self.history.set_limits(limits.history_bytes, limits.history_topics);
         self.calls.adopt(&settings.config);
-        self.answers = Answers::new(&settings.config);
+        self.answers = Arc::new(Answers::new(&settings.config));
         self.http.targets = settings.targets.clone();
         self.config = Arc::clone(&settings.config);
         self.namespaces = Arc::clone(&settings.namespaces);

@@ -15,7 +15,6 @@ use crate::domain::mail::{Mail, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::position::Epoch;
 use crate::hooks::Answers;
-use crate::http_client::HttpAnswer;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;
@@ -74,7 +73,7 @@ pub(super) struct Broker {
     /// Calls to backends that have no answer yet.
     pub(super) calls: Calls,
     /// Reads their answers.
-    pub(super) answers: Answers,
+    pub(super) answers: Arc<Answers>,
     pub(super) http: HttpLink,
     pub(super) backplane: Backplane,
     pub(super) stage: Stage,
@@ -99,7 +98,7 @@ impl Broker {
             surveys: Surveys::new(setup.config.timeouts.publish.0),
             confirms: Confirms::default(),
             calls: Calls::new(&setup.config, setup.stats.backends.clone()),
-            answers: Answers::new(&setup.config),
+            answers: Arc::new(Answers::new(&setup.config)),
             http: setup.http,
             backplane,
             stage: Stage::new(),
@@ -139,7 +138,8 @@ impl Broker {
         }
     }
 
-    /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
+    /// Sleeps until there is something to do. If it is an event, it is the first of the turn. An answer by HTTP is taken at
+    /// once.
     async fn wait(&mut self) -> Option<Event> {
         self.inlet.rearm();
         let may_ask = |requester| self.outbox.may_ask(requester);
@@ -152,7 +152,10 @@ impl Broker {
         select! {
             () = self.inlet.rung() => None,
             event = self.backplane.next(take) => Some(event),
-            HttpAnswer { number, outcome } = self.http.next() => Some(Event::Called { number, outcome }),
+            answer = self.http.next() => {
+                self.call_answered_by_http(answer);
+                None
+            }
             () = ring_at(alarm) => None,
         }
     }
@@ -264,7 +267,7 @@ impl Broker {
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
             Event::Connected { has_missed } => self.connected(has_missed),
-            Event::Called { number, outcome } => self.call_answered(number, outcome),
+            Event::Called { number, outcome } => self.call_answered_by_amqp(number, outcome),
             Event::Unclaimed => self.stats.call_answers_unexpected.add(1),
             Event::NotConnected { refusal } => self.stats.not_connected(refusal),
             Event::Lost => self.lost(),

@@ -292,6 +292,12 @@ impl CallFault {
         }
     }
 
+    /// Whether the backend has answered, even though it is of no use.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        matches!(self, Self::TooLarge(_) | Self::Status(_) | Self::Unreadable(_))
+    }
+
     /// Whether the backend did not answer what it was asked: it is away, was not asked, says nothing in time, or says that it
     /// fails. An answer that cannot be used, and a call that this engine had no room for, are something else.
     #[must_use]

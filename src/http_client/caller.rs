@@ -10,7 +10,7 @@ use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::domain::call::CallFault;
+use crate::domain::call::{BackendAnswer, CallFault};
 
 use super::body;
 use super::error::RequestError;
@@ -26,6 +26,9 @@ const USELESS_BYTES_MAX: usize = 16 << 10;
 /// How long a connection may take until it is ready for another request: the rest of an answer that is of no use included.
 const READY_LIMIT: Duration = Duration::from_secs(1);
 
+/// Makes an answer of a body. It runs on the thread that sends calls: a large one takes milliseconds.
+pub type Reader = Box<dyn FnOnce(&[u8]) -> Result<BackendAnswer, CallFault> + Send>;
+
 /// A request to a backend.
 pub struct HttpCall {
     /// By which its answer is known.
@@ -38,14 +41,16 @@ pub struct HttpCall {
     pub body: Vec<u8>,
     /// How long it may take, from the look-up of the host to the end of the answer.
     pub limit: Duration,
+    /// What the body of an answer with status 200 means.
+    pub read: Reader,
 }
 
 /// What became of a request.
 pub struct HttpAnswer {
     /// The number of the call.
     pub number: u64,
-    /// The body of an answer with status 200.
-    pub outcome: Result<Vec<u8>, CallFault>,
+    /// What an answer with status 200 says.
+    pub outcome: Result<BackendAnswer, CallFault>,
 }
 
 /// Where calls are sent. Whoever sends them bounds how many are under way.
@@ -91,12 +96,13 @@ impl Caller {
 
 /// Sends a call, and tells what became of it.
 async fn answer(call: HttpCall, answers: UnboundedSender<HttpAnswer>) {
-    let HttpCall { number, target, headers, body, limit } = call;
+    let HttpCall { number, target, headers, body, limit, read } = call;
     let exchange = timeout(limit, exchange(&target, &headers, body)).await;
     let (outcome, left) = match exchange.unwrap_or(Err(CallFault::Late)) {
         Ok((outcome, left)) => (outcome, Some(left)),
         Err(fault) => (Err(fault), None),
     };
+    let outcome = outcome.and_then(|body| read(&body));
     // It fails when the engine stops, and nobody waits.
     let _ = answers.send(HttpAnswer { number, outcome });
     if let Some(left) = left
@@ -155,7 +161,8 @@ impl fmt::Debug for HttpCall {
 
 impl fmt::Debug for HttpAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = self.outcome.as_ref().map(Vec::len);
-        f.debug_struct("HttpAnswer").field("number", &self.number).field("outcome", &outcome).finish()
+        // What a backend says of a client may be secret.
+        let fault = self.outcome.as_ref().err();
+        f.debug_struct("HttpAnswer").field("number", &self.number).field("fault", &fault).finish()
     }
 }

@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use url::Url;
 
-pub use caller::{AnswerReceiver, CallSender, Caller, HttpAnswer, HttpCall, caller};
+pub use caller::{AnswerReceiver, CallSender, Caller, HttpAnswer, HttpCall, Reader, caller};
 pub use client::{Client, Limits};
 pub use error::{AuthoritiesError, RequestError};
 pub use target::{HttpTarget, TargetError};

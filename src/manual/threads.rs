@@ -7,7 +7,7 @@
 //! | shard, one per CPU | Serves its own listeners and its own clients in an event loop. | Wait for anything but its poll; take a lock; read the clock by itself: the event loop passes the time, and a clock for the budget of reading. |
 //! | broker | Writes everything that belongs to a topic: which shards have subscribers, offsets, merging, encoding, history. | Block. |
 //! | control | Answers operators: API, metrics, health, the live page. | Delay a delivery. |
-//! | http | Sends the calls of the broker thread to the application's backends by HTTP ([`crate::http_client`]). | Send a call twice. |
+//! | http | Sends the calls of the broker thread to the application's backends by HTTP, and reads their answers ([`crate::http_client`]). | Send a call twice. |
 //! | lapin's | The sockets to RabbitMQ. | |
 //! | log writer | Writes log lines, so that a shard never waits for the reader of standard error. | |
 //! | watcher | Notices when another thread ends. | |

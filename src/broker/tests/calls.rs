@@ -83,12 +83,17 @@ impl Harness {
 
     /// The next call by HTTP, and its body.
     fn sent(&mut self) -> (u64, Value) {
-        let HttpCall { number, body, .. } = self.calls.blocking_recv().expect("a call");
+        let HttpCall { number, body, read, .. } = self.calls.blocking_recv().expect("a call");
+        self.readers.insert(number, read);
         (number, serde_json::from_slice(&body).unwrap())
     }
 
-    fn answer(&self, number: u64, outcome: Result<&str, CallFault>) {
-        let outcome = outcome.map(|body| body.as_bytes().to_vec());
+    /// The backend answers a call, perhaps for the second time.
+    fn answer(&mut self, number: u64, outcome: Result<&str, CallFault>) {
+        let outcome = outcome.and_then(|body| match self.readers.remove(&number) {
+            Some(read) => read(body.as_bytes()),
+            None => Ok(BackendAnswer::Granted(Terms::Send)),
+        });
         self.answers.send(HttpAnswer { number, outcome }).unwrap();
     }
 

@@ -1,7 +1,9 @@
 //! A broker thread on the embedded backplane, with fake shards.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::http_client::{HttpAnswer, HttpCall};
+use crate::http_client::{HttpAnswer, HttpCall, Reader};
 
 /// A broker thread with fake shards.
 pub(super) struct Harness {
@@ -9,6 +11,8 @@ pub(super) struct Harness {
     pub(super) shards: Vec<Receiver<Mail>>,
     pub(super) woken: Vec<Arc<AtomicUsize>>,
     pub(super) calls: mpsc::UnboundedReceiver<HttpCall>,
+    /// What reads the answers to the calls that were taken, by their numbers.
+    pub(super) readers: BTreeMap<u64, Reader>,
     pub(super) answers: mpsc::UnboundedSender<HttpAnswer>,
     pub(super) stats: Arc<BrokerStats>,
     pub(super) thread: Option<JoinHandle<()>>,
@@ -26,7 +30,16 @@ impl Harness {
             run(&EventLoop::new().unwrap(), setup, |outcome| started.send(outcome).unwrap())
         });
         assert!(matches!(has_started.recv_timeout(LONG), Ok(Ok(()))));
-        Self { requests, shards, woken, calls, answers, stats, thread: Some(thread) }
+        Self {
+            requests,
+            shards,
+            woken,
+            calls,
+            answers,
+            stats,
+            thread: Some(thread),
+            readers: BTreeMap::new(),
+        }
     }
 
     pub(super) fn ask(&self, request: Request) {

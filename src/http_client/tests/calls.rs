@@ -11,7 +11,7 @@ use super::super::pool::Pool;
 use super::super::*;
 use super::{Authority, head, server};
 use crate::config::Backend;
-use crate::domain::call::CallFault;
+use crate::domain::call::{BackendAnswer, CallFault, Terms};
 
 /// For what does not end by time.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,8 +38,9 @@ impl Calls {
     fn send(&mut self, target: &Arc<HttpTarget>, limit: Duration) -> u64 {
         self.next += 1;
         let body = format!("{{\"call\":{}}}", self.next).into_bytes();
+        let target = Arc::clone(target);
         let call =
-            HttpCall { number: self.next, target: Arc::clone(target), headers: Vec::new(), body, limit };
+            HttpCall { number: self.next, target, headers: Vec::new(), body, limit, read: Box::new(read) };
         self.sender.send(call).unwrap();
         self.next
     }
@@ -49,8 +50,21 @@ impl Calls {
         let number = self.send(target, limit);
         let answer = self.answers.blocking_recv().unwrap();
         assert_eq!(answer.number, number);
-        answer.outcome.map(|body| String::from_utf8(body).unwrap())
+        text(answer)
     }
+}
+
+/// Takes any body for the data of an answer.
+fn read(body: &[u8]) -> Result<BackendAnswer, CallFault> {
+    Ok(BackendAnswer::Granted(Terms::Rpc { data: body.into() }))
+}
+
+/// The body of which [`read`] made an answer.
+fn text(answer: HttpAnswer) -> Result<String, CallFault> {
+    answer.outcome.map(|answer| match answer {
+        BackendAnswer::Granted(Terms::Rpc { data }) => String::from_utf8(data.into()).unwrap(),
+        other => panic!("{other:?}"),
+    })
 }
 
 fn target_of(url: &str) -> Arc<HttpTarget> {
@@ -151,10 +165,12 @@ fn a_call_is_a_post_of_json_with_the_headers_that_are_given() {
         ("Connection", "close"),
     ];
     let headers = given.map(|(name, value)| (name.into(), value.as_bytes().into())).to_vec();
-    let call = HttpCall { number: 9, target: target(address), headers, body: b"[]".to_vec(), limit: LIMIT };
+    let body = b"[]".to_vec();
+    let (number, read) = (9, Box::new(read));
+    let call = HttpCall { number, target: target(address), headers, body, limit: LIMIT, read };
     assert!(!format!("{call:?}").contains("a=1"), "{call:?}");
     calls.sender.send(call).unwrap();
-    assert_eq!(calls.answers.blocking_recv().unwrap().outcome.as_deref(), Ok(&b"{}"[..]));
+    assert_eq!(text(calls.answers.blocking_recv().unwrap()).as_deref(), Ok("{}"));
     let (head, body) = requests.recv().unwrap();
     let own = format!("content-type: application/json\r\nhost: {address}");
     let given = "cookie: a=1\r\ncookie: b=2\r\nuser-agent: Mozilla\u{ff}\r\n";
@@ -190,6 +206,26 @@ fn an_answer_that_is_none_is_a_fault_of_its_kind() {
     }
     assert_eq!(answered("HTTP/1.1 204 No Content\r\n\r\n"), Err(CallFault::Status(204)));
     assert_eq!(answered("HTTP/1.0 200 OK\r\n\r\nuntil the end").as_deref(), Ok("until the end"));
+}
+
+/// The broker thread, which takes the outcome, has nothing left to do that a backend makes expensive.
+#[test]
+fn an_answer_is_read_where_calls_are_sent_and_may_be_of_no_use() {
+    let (address, _) = backend(echo);
+    let mut calls = Calls::new();
+    let (told, reads) = mpsc::channel();
+    let read = move |body: &[u8]| {
+        told.send((thread::current().id(), body.to_vec())).unwrap();
+        Err(CallFault::Unreadable("it is of no use".into()))
+    };
+    let (target, body) = (target(address), b"hunter2".to_vec());
+    let call = HttpCall { number: 7, target, headers: Vec::new(), body, limit: LIMIT, read: Box::new(read) };
+    calls.sender.send(call).unwrap();
+    let answer = calls.answers.blocking_recv().unwrap();
+    assert_eq!(answer.outcome, Err(CallFault::Unreadable("it is of no use".into())));
+    assert_eq!(reads.recv(), Ok((calls.thread.thread().id(), b"hunter2".to_vec())));
+    let answer = HttpAnswer { number: 7, outcome: super::calls::read(b"hunter2") };
+    assert!(!format!("{answer:?}").contains("104, 117"), "{answer:?}");
 }
 
 #[test]
@@ -316,8 +352,9 @@ fn many_calls_at_once_are_answered_once_each_and_few_of_their_connections_are_ke
     let mut answered: Vec<_> = (0..100)
         .map(|_| {
             let answer = calls.answers.blocking_recv().unwrap();
-            assert_eq!(answer.outcome, Ok(format!("{{\"call\":{}}}", answer.number).into_bytes()));
-            answer.number
+            let number = answer.number;
+            assert_eq!(text(answer), Ok(format!("{{\"call\":{number}}}")));
+            number
         })
         .collect();
     answered.sort_unstable();
