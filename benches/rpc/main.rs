@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     let node = RabbitNode::start();
     let url = node.amqp_url();
     let engine = start_engine(&format!(
-        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\n[rpc]\nmethods = {{ \"*\" = \"amqp\" }}\n[timeouts]\nping = \"1h\"\n"
+        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\n[rpc]\nmethods = {{ \"get\" = \"amqp\" }}\n[timeouts]\nping = \"1h\"\n"
     ));
     engine.wait_until_ready();
     let _worker = start_worker(&url)?;
@@ -60,6 +60,8 @@ fn one_by_one(
     let pairs =
         Pairs::take(rounds, || Ok(ask(&mut client, count)), || bare.one_by_one(count, BODY.as_bytes()))?;
     let process = watched.process()?.since(before);
+    let refused: Vec<_> =
+        (0..rounds).map(|_| ask_for(&mut client, count, "nobody", r#""code":108"#)).collect();
     report.part("one by one", &format!("{count} requests of one client"));
     let p50 = |times: &Vec<Duration>| percentile(times, 50);
     let p99 = |times: &Vec<Duration>| percentile(times, 99);
@@ -67,18 +69,25 @@ fn one_by_one(
     report.row("p99 / bare", pairs.ratio(p99, p99), "", Target::None);
     report.row("p50", Summary::of(pairs.first().map(p50)), "us", Target::None);
     report.row("p50, bare", Summary::of(pairs.second().map(p50)), "us", Target::None);
+    let refused = Summary::of(refused.iter().map(p50));
+    report.row("p50 of what the broker thread refuses itself", refused, "us", Target::None);
     let process = process.microseconds_each((count * rounds) as f64);
     report.row("CPU of all threads of the engine", process, "us per request", Target::None);
     Ok(())
 }
 
-/// How long each of so many requests takes, one after the other.
+/// How long each of so many requests takes that the worker answers, one after the other.
 fn ask(client: &mut RawClient, count: usize) -> Vec<Duration> {
-    let command = format!(r#""rpc":{{"method":"get","data":{BODY}}}"#);
+    ask_for(client, count, "get", r#""rpc":{"data":"#)
+}
+
+/// The same for any method, and what is in each reply.
+fn ask_for(client: &mut RawClient, count: usize, method: &str, answer: &str) -> Vec<Duration> {
+    let command = format!(r#""rpc":{{"method":"{method}","data":{BODY}}}"#);
     let one = |client: &mut RawClient| {
         let began = Instant::now();
         let reply = client.command(&command);
-        assert!(reply.contains(r#""rpc":{"data":"#), "{reply}");
+        assert!(reply.contains(answer), "{reply}");
         began.elapsed()
     };
     (0..count).map(|_| one(client)).collect()
