@@ -180,12 +180,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.namespace_subscriptions(slot).add(1);
     }
 
-    /// What the token of a new subscription says to its client: in how many seconds it expires, and data.
+    /// What a token or a backend says to the client of a new subscription: in how many seconds it needs another token, and
+    /// data. From here on it is timed, as it may also expire without the client being told.
     fn granted(&mut self, slot: u32, topic: TopicSlot) -> (Option<NonZeroU32>, Option<Box<str>>) {
         let now = self.now();
         let session = &mut self.clients[slot].session;
         let (ttl, data) = (session.ttl_of(topic, now), session.take_data_of(topic));
-        if ttl.is_some() {
+        if session.has_grants() {
             self.time(slot);
         }
         (ttl, data)

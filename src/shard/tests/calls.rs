@@ -284,6 +284,31 @@ fn a_backend_prolongs_connections_and_subscriptions_that_expire() {
 }
 
 #[test]
+fn a_subscription_that_a_backend_lets_expire_is_timed_although_nothing_else_is_due() {
+    for (hook, asks) in [("amqp", true), ("", false)] {
+        let mut world = asking(|config| {
+            config.timeouts.expired = Interval::from_secs(1);
+            config.namespaces.get_mut("asked").unwrap().sub_refresh_hook = hook.to_owned();
+        });
+        let peer = world.connect();
+        world.say(&peer, r#"{"id":2,"subscribe":{"channel":"asked:t"}}"#);
+        let call = world.call();
+        let expires = Some(UnixTime::from_micros(world.now.unix.as_micros() + 5_000_000));
+        let terms = SubscriptionTerms { expires, ..SubscriptionTerms::default() };
+        world.grant(&call, Terms::Subscribe(Box::new(terms)));
+        let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+        world.tell(Mail::Attached { topic, position: None });
+        world.seconds(4);
+        assert!(world.requests.take().is_none() && !peer.got().contains("unsubscribe"));
+        world.seconds(3);
+        assert_eq!(peer.got().contains(r#""unsubscribe":{"code":2501,"#), !asks, "{hook}");
+        if asks {
+            assert!(matches!(world.call().ask, Ask::RefreshSubscription { .. }));
+        }
+    }
+}
+
+#[test]
 fn headers_that_are_listed_are_kept_for_backends() {
     let mut world = asking(|config| {
         let listed = Backend {
