@@ -299,13 +299,13 @@ fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
 
 fn descriptors(config: &Config) -> Finding {
     let limit = DescriptorLimit::of_this_process();
-    if let Some(warning) = limit.warning(config.limits.clients) {
+    if let Some(warning) = limit.warning(config) {
         return Finding::Warning(warning);
     }
     let room = format!(
         "the limit on descriptors (ulimit -n, {}) leaves room for {}",
         grouped(limit.soft),
-        limit.clients_in_words()
+        limit.room(config)
     );
     let wanted = tuning::descriptors_of_the_service();
     if config.limits.clients == 0 && limit.soft < wanted {

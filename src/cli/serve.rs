@@ -140,6 +140,7 @@ impl Program for Serving {
 
     fn adopted(&self, config: &Config) {
         self.level.set(&config.log);
+        warn_of_descriptors(config);
         warn_of_memory(config);
     }
 }
@@ -159,6 +160,13 @@ pub(super) fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Warns if the limits allow more connections than there are descriptors.
+fn warn_of_descriptors(config: &Config) {
+    if let Some(warning) = DescriptorLimit::of_this_process().warning(config) {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Warns if the limits allow more memory than there is.
 fn warn_of_memory(config: &Config) {
     if let Some(warning) = Memory::of_this_process().and_then(|memory| memory.warning(config)) {
@@ -169,9 +177,7 @@ fn warn_of_memory(config: &Config) {
 /// Runs the engine from its start to its end.
 fn run_engine(config: Config, serving: Serving) -> anyhow::Result<()> {
     DescriptorLimit::raise();
-    if let Some(warning) = DescriptorLimit::of_this_process().warning(config.limits.clients) {
-        tracing::warn!("{warning}");
-    }
+    warn_of_descriptors(&config);
     warn_of_memory(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

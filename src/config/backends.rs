@@ -37,7 +37,8 @@ pub struct Backend {
     pub url: HttpUrl,
     /// How long an answer may take, from when the call is sent. Default 1 s.
     pub timeout: Interval,
-    /// Calls that it is sent at the same time. Default 1,024; further ones wait.
+    /// Calls that it is sent at the same time. Default 1,024; further ones wait. By HTTP each has a connection, and so many
+    /// descriptors are not for clients.
     pub concurrency: usize,
     /// Calls that wait until it has answered others. Default 16,384; clients of further ones get error 111. A call takes a
     /// few hundred bytes and its data; all of them together are bounded by `limits.calls_bytes`.

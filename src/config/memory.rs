@@ -213,7 +213,7 @@ fn shares(config: &Config) -> Vec<Share> {
     let limits = &config.limits;
     let shards = u64::from(host::shards(config));
     let clients = match limits.clients {
-        0 => host::clients_by_descriptors(config.server.private_fd_tables, host::shards(config)),
+        0 => host::DescriptorLimit::of_this_process().clients(config),
         clients => clients,
     };
     let size = |key, value: usize, each, least: usize| Share {

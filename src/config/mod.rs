@@ -191,8 +191,8 @@ pub enum UnknownNamespace {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Clients of this node, on all shards together. Default 0: as many as the limit on descriptors allows.
-    /// One more is refused with 503.
+    /// Clients of this node, on all shards together. Default 0: as many as the limit on descriptors allows, less the
+    /// connections to backends. One more is refused with 503.
     pub clients: usize,
     /// Bytes of an HTTP request's head. Default 32 KiB, paid while the head is incomplete; more gets 431.
     pub head_bytes: usize,

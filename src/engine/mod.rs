@@ -24,7 +24,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::broker::{EventLoop, HttpLink, Inlet};
-use crate::config::host::clients_by_descriptors;
+use crate::config::host::DescriptorLimit;
 use crate::config::{Ack, Config, CpuListError, Limits};
 use crate::domain::client_id::NodeId;
 use crate::domain::lifecycle::{Lifecycle, Phase};
@@ -403,14 +403,15 @@ impl SharedByShards<'_> {
 /// How many clients the node may have, and how many each shard, which may have a table of descriptors of its
 /// own.
 fn clients_max(config: &Config, shards: u16) -> (usize, usize) {
+    let table = DescriptorLimit::of_this_process().clients_of_table(config);
     let is_private = config.server.private_fd_tables;
-    let room = clients_by_descriptors(is_private, shards);
+    let room = if is_private { table.saturating_mul(shards.into()) } else { table };
     let all = match config.limits.clients {
         0 => room,
         // Beyond, they would take the reserve, and nobody could be refused or answered at the control port.
-        limit => limit.min(room),
+        clients => clients.min(room),
     };
-    (all, if is_private { clients_by_descriptors(false, 1) } else { usize::MAX })
+    (all, if is_private { table } else { usize::MAX })
 }
 
 type PollAndWaker = (ShardPoll, Box<dyn Wake>);

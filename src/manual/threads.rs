@@ -28,9 +28,11 @@
 //! limit on descriptors counts per shard. That is how a million clients fit into one process.
 //!
 //! Of each limit, 256 descriptors are not for clients: listeners, RabbitMQ, the control port, files. Connections to
-//! backends by HTTP take them as well: up to `concurrency` of each backend, kept for 60 s. Where the limit is low and backends
-//! are asked much, set `limits.clients` below the limit by as many; without private tables, a node that is full of clients
-//! has no descriptors left for more connections, and calls fail (100).
+//! backends by HTTP have descriptors of their own: `concurrency` of each backend with a URL, 1,024 by default. They are in
+//! the table of the process, so with private tables they leave as much room for clients as before. The start and `check`
+//! say how many clients there is room for, and what to do if it is too few. The room is that of the start: after a reload
+//! that adds backends or raises `concurrency`, a node that is full of clients may lack descriptors for connections, and calls
+//! fail (100).
 //!
 //! When a thread gets a table of its own, only those descriptors may be open that all threads need: the polls, and the
 //! broker's event loop, which shards wake by the number of a descriptor. Therefore all threads start first,

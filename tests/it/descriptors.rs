@@ -165,6 +165,21 @@ fn clients_beyond_the_descriptors_are_told_although_the_limit_on_clients_is_high
     drop(clients);
 }
 
+/// A node that is full of clients can ask its backends as many calls at the same time as it may.
+#[test]
+fn connections_to_backends_have_descriptors_that_no_client_takes() {
+    const CONCURRENCY: usize = 20;
+    let shop = "url = \"http://127.0.0.1:9/\"\nconcurrency = 20\n";
+    let config = format!("[backends.shop]\n{shop}[rpc]\nsend = \"shop\"\n");
+    let engine = start_with_limit(300, &config, 1);
+    assert!(engine.stderr().contain("room for 24 clients besides 20 connections to backends"));
+    let room = 300 - DESCRIPTORS_RESERVE - CONCURRENCY;
+    let clients: Vec<_> = (0..room).map(|_| engine.client()).collect();
+    let (_stream, status) = ask(engine.client_address()).expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 503");
+    drop(clients);
+}
+
 /// Whoever is refused has no place: the first client that leaves makes room, in whichever table it was.
 #[test]
 fn a_full_node_takes_the_next_client_as_soon_as_one_has_left() {
