@@ -11,9 +11,8 @@ use super::{Config, HttpUrl, Interval, Secret};
 /// The name of the backend that is reached through RabbitMQ. All others are reached by HTTP.
 pub const AMQP_BACKEND: &str = "amqp";
 
-/// Headers that the HTTP client sets itself, and those that are about one connection (RFC 9110, section 7.6.1). No backend
-/// is sent those of a client: with the length of another message, the rest of a call would be a second one.
-pub const OWN_HEADERS: [&str; 13] = [
+/// Headers that the HTTP client sets itself, and those that are about one connection (RFC 9110, section 7.6.1).
+const OWN_HEADERS: [&str; 13] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -28,6 +27,18 @@ pub const OWN_HEADERS: [&str; 13] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// What the headers of a WebSocket's handshake begin with (RFC 6455, section 11.3).
+const HANDSHAKE_PREFIX: &str = "sec-websocket-";
+
+/// Whether a header, by its name, is one that the HTTP client sets itself, or is about one connection, or about the handshake
+/// of a WebSocket. No backend is sent those of a client: with the length of another message, the rest of a call would be a
+/// second one.
+#[must_use]
+pub fn is_own_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    OWN_HEADERS.contains(&&*name) || name.starts_with(HANDSHAKE_PREFIX)
+}
 
 /// `[backends.NAME]`: a program that answers calls.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

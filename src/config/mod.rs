@@ -46,7 +46,7 @@ pub use address::{AddressError, address, addresses};
 pub use allowed::{Allowed, Role};
 pub use amqp::{Ack, Amqp, Source, UnknownSource};
 pub use backends::{
-    AMQP_BACKEND, Backend, Hooks, OWN_HEADERS, Rpc, StatusDisconnect, StatusError, StatusRule,
+    AMQP_BACKEND, Backend, Hooks, Rpc, StatusDisconnect, StatusError, StatusRule, is_own_header,
 };
 pub use bindings::Bindings;
 pub use budgets::Budgets;

@@ -206,7 +206,7 @@ pub(super) enum UnusableKind {
     )]
     HeaderName { key: String, header: String },
     #[error(
-        "{key} names the header `{header}`, which the engine sets itself, or which is about one connection: leave it out"
+        "{key} names the header `{header}`, which the engine sets itself, or which is about one connection or its handshake: leave it out"
     )]
     OwnHeader { key: String, header: String },
     #[error("{key} names the header `{header}` twice")]

@@ -1,6 +1,6 @@
 //! Warns of values that no operator would want, and of keys that were set and have no effect.
 
-use super::{Allowed, Anonymous, Loaded, Namespace};
+use super::{Allowed, Anonymous, Loaded, Namespace, grouped};
 
 impl Loaded {
     /// The values that an operator should change.
@@ -13,6 +13,8 @@ impl Loaded {
             .chain(self.plain_backends())
             .chain(self.idle_backends())
             .chain(self.keys_without_hook())
+            .chain(self.hooks_without_question())
+            .chain(self.long_queues())
             .collect()
     }
 
@@ -46,6 +48,36 @@ impl Loaded {
         let keys = namespaces.map(|(name, _)| format!("namespaces.{name}.hook_failure"));
         keys.filter(|key| self.origins.contains_key(key)).map(|key| {
             format!("{key} has no effect: its namespace has neither a subscribe_hook nor a publish_hook")
+        })
+    }
+
+    /// A warning for each namespace whose backend would say who may subscribe, where nobody may.
+    fn hooks_without_question(&self) -> impl Iterator<Item = String> {
+        let asks = |options: &Namespace| options.server_only && !options.subscribe_hook.is_empty();
+        let namespaces = self.config.namespaces.iter().filter(move |(_, options)| asks(options));
+        namespaces.map(|(name, _)| {
+            format!(
+                "namespaces.{name}.subscribe_hook has no effect: namespaces.{name}.server_only is true, so no client \
+                 subscribes by itself, and its backend is never asked"
+            )
+        })
+    }
+
+    /// A warning for each backend that was given a longer queue than all of them have together.
+    fn long_queues(&self) -> impl Iterator<Item = String> {
+        let most = self.config.limits.calls;
+        let queues = self
+            .config
+            .backends
+            .iter()
+            .map(|(name, backend)| (format!("backends.{name}.queue"), backend.queue));
+        let long = queues.filter(move |(key, queue)| *queue > most && self.origins.contains_key(key));
+        long.map(move |(key, queue)| {
+            format!(
+                "{key} is {}, and limits.calls, which counts the calls to all backends, is {}: no more than that ever wait",
+                grouped(queue),
+                grouped(most)
+            )
         })
     }
 
@@ -157,6 +189,38 @@ mod tests {
         let asks_nobody = of(&[failure]);
         assert!(asks_nobody[0].starts_with("namespaces.chat.hook_failure has no effect"), "{asks_nobody:?}");
         assert_eq!(of(&[failure, ("NAMESPACES_CHAT_PUBLISH_HOOK", "amqp")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_queue_that_is_never_full_and_a_hook_that_is_never_asked_are_warned_of() {
+        let of = |variables: &[(&str, &str)]| {
+            let variables =
+                variables.iter().map(|(name, value)| (format!("FANFARE_{name}").into(), value.into()));
+            load(None, variables).unwrap().warnings()
+        };
+        let (few, many, connect) =
+            (("BACKENDS_AMQP_QUEUE", "1000"), ("BACKENDS_AMQP_QUEUE", "1001"), ("HOOKS_CONNECT", "amqp"));
+        let calls = ("LIMITS_CALLS", "1000");
+        assert_eq!(of(&[few, calls, connect]), [""; 0]);
+        assert_eq!(
+            of(&[("BACKENDS_AMQP_TIMEOUT", "2s"), calls, connect]),
+            [""; 0],
+            "nobody has set the queue"
+        );
+        let long = of(&[many, calls, connect]);
+        assert!(
+            long.len() == 1 && long[0].starts_with("backends.amqp.queue is 1,001, and limits.calls"),
+            "{long:?}"
+        );
+        let (server_only, hook) =
+            (("NAMESPACES_A_SERVER_ONLY", "true"), ("NAMESPACES_A_SUBSCRIBE_HOOK", "amqp"));
+        assert_eq!(of(&[hook]), [""; 0]);
+        assert_eq!(of(&[server_only, ("NAMESPACES_A_PUBLISH_HOOK", "amqp")]), [""; 0]);
+        let never = of(&[server_only, hook]);
+        assert!(
+            never.len() == 1 && never[0].starts_with("namespaces.a.subscribe_hook has no effect"),
+            "{never:?}"
+        );
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct HttpCall {
     pub number: u64,
     /// The backend.
     pub target: Arc<HttpTarget>,
-    /// Headers of it. One may take the place of `user-agent`; [`OWN_HEADERS`](crate::config::OWN_HEADERS) are left out.
+    /// Headers of it. One may take the place of `user-agent`; its [own](crate::config::is_own_header) are left out.
     pub headers: Vec<(Box<str>, Box<[u8]>)>,
     /// JSON.
     pub body: Vec<u8>,

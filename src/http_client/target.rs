@@ -13,7 +13,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER
 use hyper::{Method, Request, Response, Uri};
 use thiserror::Error;
 
-use crate::config::{Backend, HttpUrl, HttpUrlError, OWN_HEADERS};
+use crate::config::{Backend, HttpUrl, HttpUrlError, is_own_header};
 use crate::domain::call::CallFault;
 
 use super::connector::Connector;
@@ -82,7 +82,7 @@ impl HttpTarget {
         self.pool.keep(sender);
     }
 
-    /// A `POST` of JSON, without those of the headers that are [`OWN_HEADERS`].
+    /// A `POST` of JSON, without those of the headers that are the client's own ([`is_own_header`]).
     pub(super) fn request(&self, headers: &[(Box<str>, Box<[u8]>)], body: Vec<u8>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = Method::POST;
@@ -94,10 +94,9 @@ impl HttpTarget {
     fn headers(&self, given: &[(Box<str>, Box<[u8]>)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
-            let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
             let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
             match header {
-                (Ok(name), Ok(value)) if !is_own => _ = headers.append(name, value),
+                (Ok(name), Ok(value)) if !is_own_header(name.as_str()) => _ = headers.append(name, value),
                 (Ok(_), Ok(_)) => {}
                 _ => debug_assert!(false, "checked: the header {name:?}"),
             }

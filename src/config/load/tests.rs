@@ -392,6 +392,18 @@ fn what_cannot_be_used_is_told_with_the_place_of_each_key() {
             "FILE, line 1: namespaces.a.max_messages and namespaces.a",
         ),
         (
+            "[backends.a]\nurl = 'https://a'\n[backends.a.static_headers]\nX-Key = '1'\nHost = 'b'",
+            None,
+            no_flag,
+            "FILE, line 5: backends.a.static_headers.Host names the header `Host`, which the engine sets itself",
+        ),
+        (
+            "[backends.a]\nurl = 'https://a'\n[[backends.a.statuses]]\nstatus = 302\nerror.code = 400",
+            None,
+            no_flag,
+            "FILE, line 3: a status of backends.a.statuses is 302",
+        ),
+        (
             "amqp.url = 'amqp://rabbit'",
             None,
             |loaded| {

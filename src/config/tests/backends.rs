@@ -91,6 +91,9 @@ fn headers_that_cannot_be_sent_are_refused() {
         ("Host", "names the header `Host`, which the engine sets itself"),
         ("Content-Length", "which the engine sets itself"),
         ("transfer-ENCODING", "which the engine sets itself"),
+        ("Sec-WebSocket-Key", "or which is about one connection or its handshake"),
+        ("sec-websocket-protocol", "or its handshake"),
+        ("Upgrade", "or which is about one connection"),
     ] {
         let mut config = Config::default();
         with_shop(&mut config, |shop| shop.headers = vec![name.to_owned()]);
@@ -100,7 +103,12 @@ fn headers_that_cannot_be_sent_are_refused() {
         assert!(config.validate().unwrap_err().to_string().contains("client_headers names"), "{name}");
         config.backends.clear();
         with_static(&mut config, name, "1");
-        assert!(config.validate().unwrap_err().to_string().contains("static_headers names"), "{name}");
+        let problems = config.validate().unwrap_err().to_string();
+        let quoted = keys::quoted(name);
+        assert!(
+            problems.contains(&format!("static_headers.{quoted} names the header")),
+            "{name}: {problems}"
+        );
     }
     let mut twice = Config::default();
     with_shop(&mut twice, |shop| shop.headers = vec!["Cookie".to_owned(), "cookie".to_owned()]);
@@ -121,7 +129,7 @@ fn headers_that_cannot_be_sent_are_refused() {
 fn rules_for_statuses_that_make_no_sense_are_refused() {
     refused(&[
         (|c| with_rule(c, 399, Some(400), None, ""), "a status of backends.shop.statuses is 399"),
-        (|c| with_rule(c, 600, Some(400), None, ""), "from 400 to 599"),
+        (|c| with_rule(c, 600, Some(400), None, ""), "from 400 to 599: 200 is an answer"),
         (|c| with_rule(c, 404, None, None, ""), "says of the status 404 nothing or two things"),
         (|c| with_rule(c, 404, Some(400), Some(4000), ""), "says of the status 404 nothing or two things"),
         (|c| with_rule(c, 404, Some(399), None, ""), "an error's code of backends.shop.statuses is 399"),

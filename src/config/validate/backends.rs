@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{AMQP_NAME_BYTES_MAX, Findings, LINE_BYTES};
 use crate::config::keys::{most_similar, quoted};
 use crate::config::unusable::UnusableKind;
-use crate::config::{AMQP_BACKEND, Amqp, Backend, Config, OWN_HEADERS, Secret, StatusRule};
+use crate::config::{AMQP_BACKEND, Amqp, Backend, Config, Secret, StatusRule, is_own_header};
 use crate::domain::reasons::CLOSE_TEXT_BYTES;
 
 /// Each has figures of its own, and connections.
@@ -86,34 +86,39 @@ fn by_http(findings: &mut Findings, name: &str, backend: &Backend) {
     }
     for (option, headers) in [("headers", &backend.headers), ("client_headers", &backend.client_headers)] {
         let key = format!("backends.{name}.{option}");
-        header_names(findings, &key, headers.iter());
+        header_names(findings, headers, |_| key.clone());
     }
     static_headers(findings, name, &backend.static_headers);
     statuses(findings, name, &backend.statuses);
 }
 
-fn header_names<'a>(findings: &mut Findings, key: &str, names: impl Iterator<Item = &'a String>) {
+/// `key` names the place of a header.
+fn header_names<'a>(
+    findings: &mut Findings,
+    names: impl IntoIterator<Item = &'a String>,
+    key: impl Fn(&str) -> String,
+) {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let mut seen = BTreeSet::new();
     for name in names {
-        let (key, header, lower) = (key.to_owned(), name.clone(), name.to_ascii_lowercase());
+        let (key, header) = (key(name), name.clone());
         if name.is_empty() || !name.bytes().all(is_token) {
             findings.add(UnusableKind::HeaderName { key, header });
-        } else if OWN_HEADERS.contains(&&*lower) {
+        } else if is_own_header(name) {
             findings.add(UnusableKind::OwnHeader { key, header });
-        } else if !seen.insert(lower) {
+        } else if !seen.insert(name.to_ascii_lowercase()) {
             findings.add(UnusableKind::HeaderTwice { key, header });
         }
     }
 }
 
 fn static_headers(findings: &mut Findings, name: &str, headers: &BTreeMap<String, Secret>) {
-    let key = format!("backends.{name}.static_headers");
-    header_names(findings, &key, headers.keys());
+    let key = |header: &str| format!("backends.{name}.static_headers.{}", quoted(header));
+    header_names(findings, headers.keys(), key);
     for (header, value) in headers {
         // A line break would begin another header.
         let fits = value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control());
-        findings.require(fits, || UnusableKind::HeaderValue(format!("{key}.{}", quoted(header))));
+        findings.require(fits, || UnusableKind::HeaderValue(key(header)));
     }
 }
 
@@ -126,7 +131,7 @@ fn statuses(findings: &mut Findings, name: &str, rules: &[StatusRule]) {
             &format!("a status of {key}"),
             status.into(),
             (400, 599),
-            "answers with others are no failures",
+            "200 is an answer, and with all others a call has failed",
         );
         findings.require(seen.insert(status), || UnusableKind::StatusTwice { key: key.clone(), status });
         findings.require(error.is_some() != disconnect.is_some(), || UnusableKind::StatusMeaning {
