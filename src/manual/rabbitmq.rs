@@ -40,8 +40,8 @@
 //! | `source = "queue"`, a queue of the engine's own | `^amq\.gen.*` | `^(amq\.gen.*\|amq\.default\|fanfare\|fanfare\.dead)$` | `^(fanfare\|amq\.gen.*)$` |
 //! | `source = "queue"`, `queue = "orders"` | `^$` | `^fanfare(\.dead)?$` | `^orders$` |
 //!
-//! Where the backend `amqp` is asked, the engine must also be allowed to write to the exchange `fanfare.rpc`. Replies need no
-//! right. Topic permissions there must allow each method that clients may call: RabbitMQ closes the channel for one that
+//! Where the backend `amqp` is asked, the engine must also be allowed to write to the exchange `fanfare.rpc`. That must be
+//! of type topic: by one of another type no call is sent, and the log and `check --connect` say so. Replies need no right. Topic permissions there must allow each method that clients may call: RabbitMQ closes the channel for one that
 //! is not allowed, and all calls that are under way by AMQP are lost.
 //!
 //! An engine opens two connections. A limit on connections of a virtual host or of a user must leave room for

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use lapin::BasicProperties;
 use lapin::message::BasicGetMessage;
+use lapin::options::ExchangeDeclareOptions;
+use lapin::{BasicProperties, ExchangeKind};
 
 use crate::support::bytes::{BytesPublisher, header, headers, long, property};
 use crate::support::engine::Engine;
@@ -89,6 +90,30 @@ fn an_exchange_that_is_deleted_is_declared_again() {
     answer(&publisher);
     let reply = client.line();
     assert!(reply.contains(ANSWERED), "{reply}");
+    assert_eq!(engine.metric("fanfare_rabbitmq_connects_total", &[]), 1.0);
+}
+
+/// By a fanout exchange, for one, a worker for requests would be asked for hooks as well.
+#[test]
+fn an_exchange_of_another_type_takes_no_calls_and_operators_are_told_what_to_do() {
+    let url = RabbitNode::shared().new_vhost("call_channel_type");
+    let publisher = Publisher::connect(&url);
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    publisher.declare_exchange_named("fanfare.rpc", ExchangeKind::Fanout, durable);
+    let engine = Engine::consuming(&url, REQUESTS);
+    keep_requests(&publisher);
+    let mut client = engine.client();
+    let reply = ask(&mut client);
+    assert!(reply.contains(FAILED), "{reply}");
+    assert_eq!(publisher.ready("requests"), 0);
+    let log = engine.stderr().so_far();
+    let told: Vec<_> = log.iter().filter(|line| line.contains("no calls go to backends")).collect();
+    assert_eq!(told.len(), 1, "{log:?}");
+    for words in ["fanfare.rpc", "is not of type topic", "delete it", "amqp.exchange"] {
+        assert!(told[0].contains(words), "{words}: {told:?}");
+    }
+    publisher.delete_exchange("fanfare.rpc");
+    wait_until(SOON, "the exchange to be declared", || ask(&mut client).contains(NOBODY));
     assert_eq!(engine.metric("fanfare_rabbitmq_connects_total", &[]), 1.0);
 }
 

@@ -97,6 +97,13 @@ pub(super) enum FaultKind {
     )]
     ExchangeNotTopic { node: String, exchange: String, error: lapin::Error },
     #[error(
+        "the exchange `{exchange}` on {node}, by which backends are asked, is there and is not of type topic ({}), so that \
+         a call would get to other workers than it is for: delete it, and it is declared anew; or give amqp.exchange, from \
+         which it has its name, another name",
+        reply_text(.error)
+    )]
+    CallsExchangeNotTopic { node: String, exchange: String, error: lapin::Error },
+    #[error(
         "the queue `{queue}` (amqp.stream) on {node} is there and is no stream ({}): delete it, name another stream, or \
          consume it by amqp.source = \"queue\" and amqp.queue",
         reply_text(.error)
@@ -207,6 +214,7 @@ impl RabbitMqFault {
             | FaultKind::Undeclared { .. }
             | FaultKind::QueueMissing { .. }
             | FaultKind::ExchangeNotTopic { .. }
+            | FaultKind::CallsExchangeNotTopic { .. }
             | FaultKind::QueueNotStream { .. }
             | FaultKind::QueueIsStream { .. } => true,
             FaultKind::AuthoritiesAway(_)

@@ -146,12 +146,17 @@ impl Topology<'_> {
         self.is_there(name, &error).await.map(|()| Some(error))
     }
 
-    /// The exchange for calls to backends. One that is there is used as it is, whatever its type: its bindings are the
-    /// backends'. Returns why RabbitMQ refused to declare it.
+    /// The exchange for calls to backends. One that is there is used as it is, except if its type makes the bindings of
+    /// workers mean something else: then a worker for requests could answer a hook. Returns why RabbitMQ refused to declare
+    /// one that is used as it is.
     pub(super) async fn calls_exchange(&self) -> Result<Option<lapin::Error>, RabbitMqFault> {
         let name = &self.amqp.calls_exchange();
         match self.declare_exchange(name, ExchangeKind::Topic, DURABLY).await? {
             Ok(()) => Ok(None),
+            Err(error) if is_of_other_type(&error) => {
+                let (node, exchange) = (self.node(), name.clone());
+                Err(FaultKind::CallsExchangeNotTopic { node, exchange, error }.into())
+            }
             Err(error) if is_refused(&error) => self.is_there(name, &error).await.map(|()| Some(error)),
             Err(error) => Err(self.no_exchange(name, error)),
         }
