@@ -299,14 +299,20 @@ fn a_backend_that_fails_is_left_alone_and_operators_see_why() {
     harness.stop();
 }
 
-#[test]
-fn a_stop_waits_for_calls_under_way_and_refuses_all_others() {
+/// A backend that is asked one question at a time has one, and another one waits. Returns the number of the first.
+fn one_under_way_and_one_that_waits() -> (Harness, u64) {
     let mut harness = harness(|config| shop(config).concurrency = 1);
     harness.call(rpc("first"));
     let (number, _) = harness.sent();
     harness.call(rpc("waits"));
     let stats = harness.stats.backends.of("shop");
     harness.wait_until("one that waits", |_| stats.waiting.value() == 1);
+    (harness, number)
+}
+
+#[test]
+fn a_stop_waits_for_calls_under_way_and_refuses_all_others() {
+    let (mut harness, number) = one_under_way_and_one_that_waits();
     harness.ask(Request::Stop);
     assert_eq!(harness.called().outcome, Err(ErrorCode::TooManyRequests));
     harness.call(rpc("late"));
@@ -323,12 +329,7 @@ fn a_reload_that_removes_a_backend_refuses_what_waits_for_it() {
     configure(&mut config);
     shop(&mut config).concurrency = 1;
     let before = EngineSettings::of(config);
-    let mut harness = harness(|config| shop(config).concurrency = 1);
-    harness.call(rpc("first"));
-    let (number, _) = harness.sent();
-    harness.call(rpc("waits"));
-    let stats = harness.stats.backends.of("shop");
-    harness.wait_until("one that waits", |_| stats.waiting.value() == 1);
+    let (mut harness, number) = one_under_way_and_one_that_waits();
     harness.ask(Request::Reload(before.next(Config::default())));
     assert!(matches!(harness.mail(0), Mail::Reload(_)));
     assert_eq!(harness.called().outcome, Err(ErrorCode::Internal));
