@@ -49,7 +49,9 @@ pub(super) enum AnswerFault {
         most: usize,
     },
     /// An error has no code.
-    #[error("`error.code` is 0, which means no error: applications have 400 to 1999")]
+    #[error(
+        "`error.code` is 0, which means no error: from 1 to 4,294,967,295, of which applications have 400 to 1999"
+    )]
     NoError,
     /// A client may not be closed so.
     #[error("`disconnect`: {0}")]

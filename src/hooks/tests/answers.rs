@@ -7,7 +7,7 @@ use crate::domain::call::CallKind::{Connect, Publish, Refresh, RefreshSubscripti
 use crate::domain::call::{
     BackendAnswer, BackendError, CallFault, CallKind, ConnectTerms, PublishTerms, Terms,
 };
-use crate::domain::reasons::{CloseReason, Closing};
+use crate::domain::reasons::{CloseReason, Closing, ErrorCode};
 use crate::hooks::{Answers, of_status};
 
 fn read(kind: CallKind, body: &str) -> Result<BackendAnswer, CallFault> {
@@ -74,6 +74,42 @@ fn an_error_and_a_disconnect_are_the_same_for_all_kinds() {
     ] {
         for kind in CallKind::ALL {
             assert_eq!(read(kind, body), Ok(expected.clone()), "{kind:?} {body}");
+        }
+    }
+}
+
+/// Centrifugo passes on every code. Of errors, 0 is none; of disconnects, others than these may not be in a close frame (RFC
+/// 6455, section 7.4).
+#[test]
+fn codes_are_passed_on_if_clients_can_be_told_them() {
+    for code in ["1", "99", "100", "109", "399", "400", "1999", "2000", "4294967295"] {
+        let Ok(BackendAnswer::Error(error)) = read(Rpc, &format!(r#"{{"error":{{"code":{code}}}}}"#)) else {
+            panic!("{code}")
+        };
+        assert_eq!(error.code.to_string(), code);
+    }
+    for code in ["3000", "3499", "3500", "3999", "4000", "4499", "4500", "4999"] {
+        let Ok(BackendAnswer::Close(closing)) = read(Rpc, &format!(r#"{{"disconnect":{{"code":{code}}}}}"#))
+        else {
+            panic!("{code}")
+        };
+        let said = match closing {
+            Closing::Known(reason) => reason.code(),
+            Closing::Application { code, .. } => code,
+        };
+        assert_eq!(said.to_string(), code);
+    }
+    let never = ["-1", "1.5", "4e2", "4294967296", "18446744073709551616", "\"400\"", "true", "[]", "{}"];
+    let errors = ["0", "-0"].into_iter().chain(never);
+    let disconnects =
+        ["0", "1", "1000", "1001", "1005", "1006", "1015", "2999", "5000", "65535", "65536", "69536"];
+    let bodies = errors.map(|code| format!(r#"{{"error":{{"code":{code}}}}}"#));
+    let ends =
+        disconnects.into_iter().chain(never).map(|code| format!(r#"{{"disconnect":{{"code":{code}}}}}"#));
+    for body in bodies.chain(ends) {
+        for kind in CallKind::ALL {
+            let Err(fault @ CallFault::Unreadable(_)) = read(kind, &body) else { panic!("{kind:?} {body}") };
+            assert_eq!((fault.code(), fault.is_answer()), (ErrorCode::Internal, true), "{body}");
         }
     }
 }
