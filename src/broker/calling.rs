@@ -14,7 +14,7 @@ use crate::hooks::{amqp_request, body, http_headers, of_status};
 use crate::http_client::{HttpAnswer, HttpCall, Reader};
 use crate::stats::Suspension;
 
-use super::calls::{Ended, News, Outgoing};
+use super::calls::{Complaint, Ended, News, Outgoing};
 use super::turn::Broker;
 
 /// Calls that are sent in one turn besides those that begin in it, answers by HTTP that are taken, and calls that end
@@ -126,7 +126,7 @@ impl Broker {
             let Some(ended) = self.calls.next_ended(now) else { break };
             self.end_call(ended);
         }
-        for news in self.calls.take_news() {
+        for news in self.calls.take_news(now) {
             self.tell_of_backend(news);
         }
     }
@@ -206,6 +206,17 @@ impl Broker {
             News::Resumed { backend } => {
                 tracing::info!(%backend, "a backend is asked again");
                 self.stats.backends.of(&backend).set_suspension(None);
+            }
+            News::Complaint { backend, about: Complaint::UselessAnswer, kind, fault, more } => {
+                let (call, reason) = (kind.label(), fault.to_string());
+                tracing::warn!(%backend, call, reason, more_since_last = more, "a backend's answer cannot be used");
+            }
+            News::Complaint { backend, about: Complaint::DroppedMessage, fault, more, .. } => {
+                let reason = fault.to_string();
+                tracing::warn!(%backend, reason, more_since_last = more, "a client's message to a backend was dropped");
+            }
+            News::Rest { backend, what, more } => {
+                tracing::warn!(%backend, what, more_since_last = more, "more of what was told before");
             }
         }
     }

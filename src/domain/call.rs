@@ -298,6 +298,12 @@ impl CallFault {
         matches!(self, Self::TooLarge(_) | Self::Status(_) | Self::Unreadable(_))
     }
 
+    /// Whether no backend has seen the call.
+    #[must_use]
+    pub const fn is_unsent(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Unroutable | Self::Busy | Self::Suspended | Self::Unknown)
+    }
+
     /// Whether the backend did not answer what it was asked: it is away, was not asked, says nothing in time, or says that it
     /// fails. An answer that cannot be used, and a call that this engine had no room for, are something else.
     #[must_use]

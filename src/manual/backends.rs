@@ -251,8 +251,11 @@
 //!
 //! Instead of `result`, an answer may have `error`, with `code`, `message` and `temporary`: the client's command fails with
 //! that. Or `disconnect`, with `code` and `reason`: the client is closed. Codes of errors are 400 to 1999. Codes of
-//! disconnects are 4000 to 4499, after which SDKs connect again, and 4500 to 4999, after which they do not; those of the
-//! protocol are passed on as well. For `refresh` and `sub_refresh`, an `error` is an end. `b64data` and `b64info` are taken
+//! disconnects are 4000 to 4499, after which SDKs connect again, and 4500 to 4999, after which they do not; a reason has at
+//! most 123 bytes. Other codes are passed on, as with Centrifugo, if a client can be told them: of errors all but 0, of
+//! disconnects 3000 to 3999 (from 3500 on, SDKs do not connect again). Avoid them: SDKs take those of the protocol at their
+//! word (109: get another token), and errors below 100 for their own, after which they connect or subscribe again without
+//! end. An answer with any other code is not understood, and the client gets error 100. For `refresh` and `sub_refresh`, an `error` is an end. `b64data` and `b64info` are taken
 //! for `data` and `info` in base64.
 //!
 //! **An answer without `result`, `error` and `disconnect` grants** a `subscribe`, a `publish` and an `rpc`, as with
@@ -298,6 +301,10 @@
 //! `sub_refresh` from answering, connections and subscriptions that expire stay for another minute, and it is asked again.
 //! One client may have an eighth of what is free of `queue` and of `limits.calls`. A message beyond that is dropped, and
 //! counted as `busy`.
+//!
+//! An answer that cannot be used, by its content, its length or its status, is told in the log with the backend, the call and
+//! what is wrong with it, and so is a message of a client that no backend gets: once in ten seconds for each backend, with how
+//! many there were since. What a backend said is never shown.
 //!
 //! A late answer, and a second one, is dropped and counted (`fanfare_call_answers_unexpected_total`). `/health` names the
 //! backends that are left alone, and `fanfare_calls_total{backend,call,outcome}`, `fanfare_calls_in_flight`,

@@ -10,6 +10,7 @@ use crate::domain::mail::Call;
 use crate::stats::BackendStats;
 
 use super::breaker::{Breaker, Change};
+use super::complaints::Complaints;
 use super::waiting::{Waiting, client_of};
 
 /// A backend that the configuration names, or has named.
@@ -24,6 +25,8 @@ pub(super) struct Backend {
     shares: Shares,
     under_way: usize,
     breaker: Breaker,
+    /// What operators are told of it.
+    pub(super) complaints: Complaints,
 }
 
 /// What the configuration says.
@@ -46,6 +49,7 @@ impl Backend {
             shares: Shares::of_clients(0, usize::MAX),
             under_way: 0,
             breaker: Breaker::new(0),
+            complaints: Complaints::new(),
         }
     }
 
@@ -139,9 +143,9 @@ impl Backend {
         self.breaker.take(number, sign, now)
     }
 
-    /// When the first of those that wait has waited long enough.
+    /// When the first of those that wait has waited long enough, or there is something to tell operators.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.next_deadline()
+        self.waiting.next_deadline().into_iter().chain(self.complaints.due()).min()
     }
 
     /// Shows how it is doing.

@@ -11,6 +11,7 @@
 
 mod backend;
 mod breaker;
+mod complaints;
 mod waiting;
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ use rustc_hash::FxHashMap;
 
 use crate::base::deadline_table::DeadlineTable;
 use crate::config::{AMQP_BACKEND, Config};
-use crate::domain::call::{BackendAnswer, CallFault, Sign};
+use crate::domain::call::{BackendAnswer, CallFault, CallKind, Sign};
 use crate::domain::mail::Call;
 use crate::stats::{BackendsStats, CallOutcome};
 
@@ -32,6 +33,7 @@ use super::shares::{Sender, Shares};
 
 use backend::Backend;
 use breaker::Change;
+pub(super) use complaints::Complaint;
 use waiting::client_of;
 
 /// All calls that have not ended.
@@ -82,6 +84,10 @@ pub(super) enum News {
     Suspended { backend: Box<str>, failures: u32, last: CallFault },
     /// It is not left alone any more.
     Resumed { backend: Box<str> },
+    /// A call of this kind has ended in a way that nobody else would notice; so did `more` since the last news of it.
+    Complaint { backend: Box<str>, about: Complaint, kind: CallKind, fault: CallFault, more: u64 },
+    /// So many more of what was told before, in words.
+    Rest { backend: Box<str>, what: &'static str, more: u64 },
 }
 
 impl Calls {
@@ -148,8 +154,9 @@ impl Calls {
                 Ok(())
             }
             Err((call, fault)) => {
-                let outcome = Err(fault);
-                self.backends[at].stats.count(call.ask.kind(), CallOutcome::of(&outcome));
+                let (kind, outcome) = (call.ask.kind(), Err(fault));
+                self.backends[at].stats.count(kind, CallOutcome::of(&outcome));
+                self.complain(at, kind, &outcome, now);
                 Err(Box::new(Ended { call, outcome }))
             }
         }
@@ -182,6 +189,7 @@ impl Calls {
     ) -> Option<Ended> {
         let UnderWay { backend, call, sent } = self.under_way.remove(number)?;
         let outcome = read(&self.backends[backend].name, &call);
+        self.complain(backend, call.ask.kind(), &outcome, now);
         Some(self.land(number, UnderWay { backend, call, sent }, outcome, now))
     }
 
@@ -193,7 +201,9 @@ impl Calls {
         }
         (0..self.backends.len()).find_map(|at| {
             let (number, call, fault) = self.backends[at].next_refused(now)?;
-            Some(self.end(number, at, call, Err(fault), now))
+            let outcome = Err(fault);
+            self.complain(at, call.ask.kind(), &outcome, now);
+            Some(self.end(number, at, call, outcome, now))
         })
     }
 
@@ -248,8 +258,29 @@ impl Calls {
         Ended { call, outcome }
     }
 
+    /// Notes that an operator is to be told of an end, unless operators were told of another one like it a moment ago.
+    fn complain(
+        &mut self,
+        at: usize,
+        kind: CallKind,
+        outcome: &Result<BackendAnswer, CallFault>,
+        now: Instant,
+    ) {
+        let Err(fault) = outcome else { return };
+        let backend = &mut self.backends[at];
+        if let Some((about, more)) = backend.complaints.about(kind, fault, now) {
+            let (backend, fault) = (backend.name.clone(), fault.clone());
+            self.news.push(News::Complaint { backend, about, kind, fault, more });
+        }
+    }
+
     /// What an operator has not been told yet.
-    pub(super) fn take_news(&mut self) -> Vec<News> {
+    pub(super) fn take_news(&mut self, now: Instant) -> Vec<News> {
+        for backend in &mut self.backends {
+            let name = &backend.name;
+            let rest = backend.complaints.rest(now).into_iter();
+            self.news.extend(rest.map(|(what, more)| News::Rest { backend: name.clone(), what, more }));
+        }
         std::mem::take(&mut self.news)
     }
 

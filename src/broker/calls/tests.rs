@@ -155,7 +155,7 @@ fn a_backend_that_fails_too_often_is_left_alone_and_those_who_wait_are_told() {
         assert!(answer(&mut calls, number, now, Err(CallFault::Late)));
     }
     let suspended = News::Suspended { backend: "shop".into(), failures: 3, last: CallFault::Late };
-    assert_eq!(calls.take_news(), [suspended]);
+    assert_eq!(calls.take_news(now), [suspended]);
     assert_eq!(sent(&mut calls, now), []);
     assert!(calls.is_ready(), "some have ended");
     assert_eq!(begin(&mut calls, 9, now + SECOND), Err(CallFault::Suspended), "they are told first");
@@ -170,7 +170,7 @@ fn a_backend_that_fails_too_often_is_left_alone_and_those_who_wait_are_told() {
     assert_eq!(begin(&mut calls, 8, later), Err(CallFault::Suspended));
     let probe = sent(&mut calls, later)[0].0;
     assert!(answer(&mut calls, probe, later, granted()));
-    assert_eq!(calls.take_news(), [News::Resumed { backend: "shop".into() }]);
+    assert_eq!(calls.take_news(later), [News::Resumed { backend: "shop".into() }]);
     begin_all(&mut calls, 1, 1, later);
 }
 
@@ -184,8 +184,68 @@ fn only_faults_of_the_backend_suspend_it() {
             let number = sent(&mut calls, now)[0].0;
             assert!(answer(&mut calls, number, now, outcome.clone()));
         }
-        assert_eq!(calls.take_news(), []);
+        assert_eq!(calls.take_news(now), []);
     }
+}
+
+/// A message that another client sends.
+fn message(client: u32) -> Box<Call> {
+    Box::new(Call { ask: Ask::Send { data: (*b"1").into() }, ..*rpc(client) })
+}
+
+#[test]
+fn answers_of_no_use_are_told_once_per_interval_and_backend_with_how_many_there_were() {
+    let (mut calls, now) = calls(|_| {});
+    let mut answered = |name: &str, fault: CallFault, at: Instant| {
+        assert!(calls.begin(Some(name), rpc(1), at).is_ok());
+        let number = sent(&mut calls, at)[0].0;
+        assert!(answer(&mut calls, number, at, Err(fault)));
+        calls.take_news(at)
+    };
+    let garbage = || CallFault::Unreadable("it is not JSON".into());
+    let complaint = |backend: &str, fault, more| {
+        let (about, kind) = (Complaint::UselessAnswer, CallKind::Rpc);
+        [News::Complaint { backend: backend.into(), about, kind, fault, more }]
+    };
+    assert_eq!(answered("shop", garbage(), now), complaint("shop", garbage(), 0));
+    for fault in [CallFault::TooLarge(1), CallFault::Status(404), garbage()] {
+        assert_eq!(answered("shop", fault, now + SECOND), []);
+    }
+    // Others do not hide behind it.
+    assert_eq!(answered("amqp", garbage(), now + SECOND), complaint("amqp", garbage(), 0));
+    // Whatever is no answer is told by a suspension.
+    assert_eq!(answered("amqp", CallFault::Unroutable, now + SECOND), []);
+    assert_eq!(answered("amqp", CallFault::Late, now + SECOND), []);
+    let what = "answers that cannot be used";
+    let later = now + 10 * SECOND;
+    assert_eq!(calls.next_deadline(), Some(later));
+    assert_eq!(calls.take_news(later), [News::Rest { backend: "shop".into(), what, more: 3 }]);
+    assert_eq!((calls.next_deadline(), calls.take_news(later + SECOND)), (None, Vec::new()));
+}
+
+#[test]
+fn messages_that_no_backend_gets_are_told_of() {
+    let (mut calls, now) = calls(|backend| (backend.concurrency, backend.queue) = (1, 1));
+    assert!(calls.begin(Some("shop"), message(1), now).is_ok());
+    assert_eq!(sent(&mut calls, now).len(), 1);
+    assert!(calls.begin(Some("shop"), message(2), now).is_ok());
+    assert_eq!(calls.take_news(now), []);
+    for _ in 0..3 {
+        let refused = calls.begin(Some("shop"), message(3), now).unwrap_err();
+        assert_eq!(refused.outcome, Err(CallFault::Busy));
+    }
+    let (about, kind) = (Complaint::DroppedMessage, CallKind::Send);
+    let dropped = |fault, more| News::Complaint { backend: "shop".into(), about, kind, fault, more };
+    assert_eq!(calls.take_news(now), [dropped(CallFault::Busy, 0)]);
+    // Who asks is told itself.
+    assert_eq!(begin(&mut calls, 3, now), Err(CallFault::Busy));
+    // A message that was sent may have arrived; one that has waited in vain has not.
+    assert_eq!(ended(&mut calls, now + 4 * SECOND), [(1, CallFault::Late), (2, CallFault::Busy)]);
+    let later = now + 11 * SECOND;
+    assert_eq!(
+        calls.take_news(later),
+        [News::Rest { backend: "shop".into(), what: "messages that were dropped", more: 3 }]
+    );
 }
 
 #[test]
@@ -202,7 +262,7 @@ fn a_reload_refuses_what_waits_for_a_backend_that_is_gone() {
     (1..5).for_each(|client| begin_all(&mut calls, client, 1, now));
     assert_eq!(sent(&mut calls, now).len(), 3);
     assert!(matches!(calls.begin(None, rpc(1), now), Err(ended) if ended.outcome == Err(CallFault::Unknown)));
-    assert_eq!(calls.take_news(), []);
+    assert_eq!(calls.take_news(now), []);
 }
 
 #[test]

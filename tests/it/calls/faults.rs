@@ -70,6 +70,14 @@ statuses = [
     }
     client.send(r#"{"id":99,"rpc":{"method":"banned","data":1}}"#);
     assert_eq!(client.closed(), (4503, "go".to_owned()));
+    // Operators are told of the first one that cannot be used, and not what it was.
+    let log = engine.stderr().so_far();
+    let told: Vec<_> = log.iter().filter(|line| line.contains("a backend's answer cannot be used")).collect();
+    assert_eq!(told.len(), 1, "{log:?}");
+    for words in ["backend=shop", "call=\"rpc\"", "it is not a JSON object", "more_since_last=0"] {
+        assert!(told[0].contains(words), "{words}: {told:?}");
+    }
+    assert!(!log.iter().any(|line| line.contains("html")), "{log:?}");
     for (outcome, count) in [
         ("late", 1),
         ("unreadable", 4),
