@@ -31,8 +31,9 @@
 //! ```
 //!
 //! A worker, in **Python** with `pip install pika`, as `worker.py`. Requests come to the exchange `fanfare.rpc` with the
-//! routing key `rpc.<method>`. Their body is the client's data; the headers `x-client` and `x-user` say who asks. As many
-//! workers as you like can share a queue:
+//! routing key `rpc.<method>`. Their body is the client's data, which may be any JSON, or nothing; the headers `x-client` and
+//! `x-user` say who asks. A worker must not end by what a client sends: RabbitMQ would give the request to the next worker.
+//! As many workers as you like can share a queue:
 //!
 //! <!-- test: file worker.py -->
 //! ```python
@@ -48,16 +49,21 @@
 //! channel.basic_qos(prefetch_count=10)
 //!
 //!
+//! def status(body):
+//!     try:
+//!         order = json.loads(body)["order"]
+//!     except (ValueError, KeyError, TypeError):
+//!         return {"error": {"code": 400, "message": "which order?"}}
+//!     if order != 42:
+//!         return {"error": {"code": 404, "message": "no such order"}}
+//!     return {"result": {"data": {"order": order, "status": "shipped"}}}
+//!
+//!
 //! def answer(channel, method, properties, body):
-//!     order = json.loads(body)["order"]
-//!     if order == 42:
-//!         reply = {"result": {"data": {"order": order, "status": "shipped"}}}
-//!     else:
-//!         reply = {"error": {"code": 404, "message": "no such order"}}
 //!     channel.basic_publish(
 //!         "",
 //!         properties.reply_to,
-//!         json.dumps(reply),
+//!         json.dumps(status(body)),
 //!         pika.BasicProperties(correlation_id=properties.correlation_id),
 //!     )
 //!     channel.basic_ack(method.delivery_tag)
@@ -86,13 +92,22 @@
 //! await channel.bindQueue('orders', 'fanfare.rpc', 'rpc.order.*');
 //! await channel.prefetch(10);
 //!
+//! function status(body) {
+//!   try {
+//!     const { order } = JSON.parse(body);
+//!     if (order === undefined) throw new Error('no order');
+//!     return order === 42
+//!       ? { result: { data: { order, status: 'shipped' } } }
+//!       : { error: { code: 404, message: 'no such order' } };
+//!   } catch {
+//!     return { error: { code: 400, message: 'which order?' } };
+//!   }
+//! }
+//!
 //! await channel.consume('orders', (message) => {
-//!   const { order } = JSON.parse(message.content);
-//!   const reply = order === 42
-//!     ? { result: { data: { order, status: 'shipped' } } }
-//!     : { error: { code: 404, message: 'no such order' } };
 //!   const { replyTo, correlationId } = message.properties;
-//!   channel.sendToQueue(replyTo, Buffer.from(JSON.stringify(reply)), { correlationId });
+//!   const reply = Buffer.from(JSON.stringify(status(message.content)));
+//!   channel.sendToQueue(replyTo, reply, { correlationId });
 //!   channel.ack(message);
 //! });
 //! console.log('waiting for requests');
@@ -119,7 +134,9 @@
 //!   const { data } = await client.rpc('order.get', { order: 42 });
 //!   console.log(`order ${data.order} is ${data.status}`);
 //! }
-//! await client.rpc('order.get', { order: 7 }).catch(({ code, message }) => console.log(code, message));
+//! for (const wrong of [{ order: 7 }, null, 'nonsense']) {
+//!   await client.rpc('order.get', wrong).catch(({ code, message }) => console.log(code, message));
+//! }
 //! process.exit();
 //! ```
 //!
@@ -130,14 +147,16 @@
 //!
 //! <!-- test: printed order 42 is shipped -->
 //! <!-- test: printed 404 no such order -->
+//! <!-- test: printed 400 which order? -->
 //! <!-- test: stop worker -->
 //! <!-- test: stop node-worker -->
 //! <!-- test: stop engine -->
 //!
 //! # Hooks, answered by HTTP
 //!
-//! A backend with a `url` is asked by HTTP. This one says who clients are by the cookie of their session, which rooms they
-//! may read, and what they may write:
+//! A backend with a `url` is asked by HTTP. What it is sent does not say which hook it is asked for, so each hook has a URL of
+//! its own, and with it a `[backends.NAME]`; they may be of one program. This one says who clients are by the cookie of their
+//! session, which rooms they may read, and what they may write:
 //!
 //! <!-- test: file rooms.toml -->
 //! ```toml
@@ -186,7 +205,10 @@
 //!
 //! @app.post("/publish")
 //! async def publish(call: dict):
-//!     return {"result": {"data": {"text": call["data"]["text"].replace("damn", "****")}}}
+//!     message = call["data"]
+//!     if not isinstance(message, dict) or not isinstance(message.get("text"), str):
+//!         return {"error": {"code": 400, "message": "a message has a text"}}
+//!     return {"result": {"data": {"text": message["text"].replace("damn", "****")}}}
 //!
 //!
 //! print("backend at http://127.0.0.1:3000/", flush=True)
@@ -202,6 +224,9 @@
 //! ```sh
 //! cargo run --release -- serve --config rooms.toml
 //! ```
+//!
+//! Answer what a client must not send with an `error`, and status 200. A backend that fails at it (status 500) is left alone
+//! after ten of these in a row (`failures`), for all clients: any one of them could bring that about.
 //!
 //! A client, as `room.mjs`. A browser sends its cookies by itself, if the page may ([Origins](super::operating)):
 //!
@@ -222,7 +247,11 @@
 //! staff.on('unsubscribed', ({ code, reason }) => console.log(code, reason));
 //! staff.subscribe();
 //! const room = client.newSubscription('room:1');
-//! room.on('subscribed', ({ data }) => { console.log(data.topic); room.publish({ text: 'damn weeds' }); });
+//! room.on('subscribed', ({ data }) => {
+//!   console.log(data.topic);
+//!   room.publish('no text').catch(({ code, message }) => console.log(code, message));
+//!   room.publish({ text: 'damn weeds' });
+//! });
 //! room.on('publication', ({ data, info }) => console.log(`${info.connInfo.name}: ${data.text}`));
 //! room.subscribe();
 //! client.connect();
@@ -236,6 +265,7 @@
 //! <!-- test: client said welcome -->
 //! <!-- test: client said gardening -->
 //! <!-- test: client said 403 staff only -->
+//! <!-- test: client said 400 a message has a text -->
 //!
 //! # Which calls there are
 //!
@@ -266,8 +296,10 @@
 //! something to say. By AMQP, the routing key of a hook is `hook.connect`, `hook.refresh`, `hook.subscribe`,
 //! `hook.sub_refresh` or `hook.publish`, and its body is that JSON. The body of a request is what the client has sent; it is
 //! empty if the client has sent nothing. A message of a client is like a request, with the routing key `send` and without
-//! `reply_to`: nobody waits for an answer. No method of a client reaches a hook. If `x-client`, `x-user` and `x-meta` do not fit into AMQP's headers, a request has
-//! the header `x-envelope: true`, and its body is JSON with `client`, `user`, `meta`, `method` and `data`.
+//! `reply_to`: nobody waits for an answer. No method of a client reaches a hook; but a queue that is bound by `#` gets hooks
+//! as well as requests, and whatever its workers answer counts. If `x-client`, `x-user` and `x-meta` do not fit into AMQP's
+//! headers, a request has the header `x-envelope: true`, and its body is JSON with `client`, `user`, `meta`, `method` and
+//! `data`.
 //!
 //! Hooks and permissions: a token counts before a hook. A client that shows a token, valid or not, is not asked about at
 //! connect, and one that shows a subscription token is not asked about at subscribe. With a `subscribe_hook`, the backend
@@ -290,8 +322,8 @@
 //!
 //! | What happens | What the client sees |
 //! |---|---|
-//! | no answer within `timeout`; a status that is neither 200 nor named by `statuses`; an answer that is not understood, or larger than `answer_bytes`; the connection is lost or refused; RabbitMQ is away | error 100, temporary |
-//! | by AMQP, no queue is bound for the call | error 108, at once |
+//! | no answer within `timeout` (1 s); a status that is neither 200 nor named by `statuses`; an answer that is not understood, or larger than `answer_bytes`; the connection is lost or refused; RabbitMQ is away | error 100, temporary |
+//! | no key of `rpc.methods` fits the method; by AMQP, no queue is bound for the call | error 108, at once |
 //! | too many calls wait: `queue` of the backend, `limits.calls`, `limits.calls_bytes`; a call has waited for `queue_timeout`; a client has `limits.rpcs_per_client` requests that are not answered | error 111, temporary |
 //! | a method with more than 251 bytes | error 107 |
 //! | a backend has failed `failures` times in a row: it was away, did not answer in time, lost the connection, or answered with a status from 500 on; by AMQP, a lost link to RabbitMQ does not count | error 100 at once, for 1 s; then one call tries again, and each failure doubles the time, up to 30 s |
@@ -316,8 +348,8 @@
 //! With `https://`, `ca_file` names the authorities that are trusted. `headers` lists the headers of the client's HTTP
 //! request that are sent along, such as `Cookie`; `client_headers` those that a client may say in its connect command, which
 //! any script of a page can choose, and which take the place of static ones; `static_headers` are sent with each call. Clients
-//! that connected before a reload named further headers have none of these. `statuses` gives other statuses than 200 a
-//! meaning:
+//! that connected before a reload named further headers have none of these. `statuses` gives statuses from 400
+//! to 599 a meaning; with all others but 200, a call has failed:
 //!
 //! <!-- test: file statuses.toml -->
 //! ```toml
