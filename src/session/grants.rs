@@ -67,6 +67,19 @@ impl Grants {
         due.min_by_key(|&(_, due)| due)
     }
 
+    /// The commands and the subscriptions that they are of.
+    pub(super) fn owners(&self) -> (impl Iterator<Item = u32>, impl Iterator<Item = TopicSlot>) {
+        let commands = self.all().iter().filter_map(|grant| match grant.of {
+            Of::Command(id) => Some(id),
+            Of::Topic(_) => None,
+        });
+        let topics = self.all().iter().filter_map(|grant| match grant.of {
+            Of::Topic(topic) => Some(topic),
+            Of::Command(_) => None,
+        });
+        (commands, topics)
+    }
+
     /// Forgets the grant of a command that failed.
     pub(super) fn drop_of_command(&mut self, id: u32) {
         self.remove(Of::Command(id));

@@ -43,6 +43,7 @@ mod tokens;
 mod unanswered;
 
 use crate::base::moment::Moment;
+use crate::domain::mail::TopicSlot;
 use crate::domain::reasons::CloseReason;
 
 pub use commands::is_request;
@@ -135,6 +136,23 @@ impl Session {
     #[must_use]
     pub fn has_unanswered(&self) -> bool {
         self.is_connecting() || !self.unanswered().is_empty()
+    }
+
+    /// Asserts that nothing is left of what is kept for commands and for subscriptions: each of the former waits for its
+    /// answer, and each of the latter `has` the client. For tests, as it goes through everything.
+    ///
+    /// # Panics
+    /// When something is left.
+    pub fn check(&self, has: impl Fn(TopicSlot) -> bool) {
+        let Some(rare) = &self.rare else { return };
+        let (commands, topics) = rare.grants.owners();
+        let subscribing = rare.extra().into_iter().flat_map(|extra| &extra.subscribing).map(|&(id, _)| id);
+        for id in commands.chain(subscribing) {
+            assert!(rare.unanswered.contains(id), "something is kept for command {id}, which is answered");
+        }
+        topics.for_each(|topic| {
+            assert!(has(topic), "something is kept for {topic:?}, which the client has left")
+        });
     }
 
     /// Notes that the client is being closed: it waits for no answers any more.

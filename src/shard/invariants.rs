@@ -60,6 +60,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 "client {slot} leaves replies unread"
             );
             assert!(!client.is_paused() || self.will_be_read(slot), "client {slot} is put off for good");
+            client.session.check(|topic| client.subscriptions.find(topic).is_some());
         }
     }
 
