@@ -2,11 +2,15 @@
 //!
 //! The world is [`harness`](shipped::harness): clients that subscribe, stall, reset and come back, by WebSocket or by a
 //! [transport](raw) without frames, and that ask for what is not permitted; streams that take some of what is written; a
-//! broker that answers late and out of step; mailboxes that are full. A shard is ticked only when the loop around it
+//! broker that answers late and out of step; mailboxes that are full. In some worlds the application's backend is asked as
+//! well: by clients' requests and messages, and by hooks, which reloads switch on and off. It answers late, in any order,
+//! with any outcome, twice, or for clients that have gone. A shard is ticked only when the loop around it
 //! would tick it: after an event, after mail, or when it said that it must not sleep. So a lost wake-up is a client that
 //! waits for ever, and is found.
 
 use std::cell::Cell;
+
+use fanfare::domain::call::CallKind;
 
 #[allow(dead_code, unused_parens, unused_variables, unreachable_code, clippy::all)]
 pub mod broken;
@@ -60,18 +64,29 @@ pub struct Events {
     pub brought: u64,
     pub closed_to_resync: u64,
     pub reloads: u64,
+    /// In the order of [`CallKind::ALL`].
+    pub calls: [u64; CallKind::ALL.len()],
+    pub messages: u64,
+    pub answers_for_nobody: u64,
+    pub answered_twice: u64,
+    pub closed_by_backend: u64,
+    pub refused_connects: u64,
+    pub brought_by_hooks: u64,
+    pub expired: u64,
+    pub switches: u64,
 }
 
 impl Events {
     pub fn add(&mut self, other: &Self) {
-        let pairs = self.fields().into_iter().zip(other.clone().fields().map(|(_, value)| *value));
-        for ((_, value), more) in pairs {
-            *value += more;
+        let mut other = *other;
+        for ((_, value), (_, more)) in self.fields().into_iter().zip(other.fields()) {
+            *value += *more;
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 39] {
-        [
+    pub fn fields(&mut self) -> Vec<(&'static str, &mut u64)> {
+        let calls = CallKind::ALL.map(CallKind::label).into_iter().zip(&mut self.calls);
+        let others = [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
             ("deliveries", &mut self.deliveries),
@@ -111,7 +126,16 @@ impl Events {
             ("brought by tokens", &mut self.brought),
             ("closed to resync", &mut self.closed_to_resync),
             ("reloads", &mut self.reloads),
-        ]
+            ("messages", &mut self.messages),
+            ("answers for nobody", &mut self.answers_for_nobody),
+            ("answered twice", &mut self.answered_twice),
+            ("closed by the backend", &mut self.closed_by_backend),
+            ("refused connects", &mut self.refused_connects),
+            ("brought by hooks", &mut self.brought_by_hooks),
+            ("expired", &mut self.expired),
+            ("switches", &mut self.switches),
+        ];
+        others.into_iter().chain(calls).collect()
     }
 }
 

@@ -7,8 +7,7 @@ use crate::wire::segment;
 use fanfare::config::Config;
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
-    Answer, AnswerBudget, KeyedLine, Lane, Lines, Mail, Question, Recover, Recovery, ReplyTo, Request,
-    TopicSlot, Variant,
+    AnswerBudget, KeyedLine, Lane, Lines, Mail, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
 use fanfare::domain::position::Position;
 use fanfare::domain::settings::EngineSettings;
@@ -87,8 +86,7 @@ impl World {
         self.batches.push(last);
     }
 
-    /// The broker takes some requests, answers some late, and sends what the mailbox takes.
-    /// The configuration changes: other budgets, and everything else as it was.
+    /// The configuration changes: other budgets, in some worlds other hooks, and everything else as it was.
     fn reloads(&mut self) {
         let EngineSettings { config, namespaces, verifier, upgrade, .. } = &*self.settings;
         let mut config = Config::clone(config);
@@ -96,6 +94,10 @@ impl World {
         budgets.mails = 3 + self.random.below(4);
         budgets.visits = 2 + self.random.below(4);
         budgets.deadlines = 1 + self.random.below(4);
+        if let Some(hooks) = self.backend.hooks.filter(|hooks| hooks.switch) {
+            self.events.switches += 1;
+            hooks.at_random(&mut self.random).put_into(&mut config);
+        }
         let namespaces = namespaces.reloaded(&config).expect("they are few");
         let settings = EngineSettings {
             config: Arc::new(config),
@@ -109,6 +111,7 @@ impl World {
         self.events.reloads += 1;
     }
 
+    /// The broker takes some requests, answers some late, and sends what the mailbox takes.
     pub(super) fn broker_acts(&mut self) {
         self.events.requests_full += u64::from(self.requests.len() == 4);
         for _ in 0..self.random.below(4) {
@@ -129,13 +132,12 @@ impl World {
                 Some(Request::Ask { question: Question::Recover(question), budget }) => {
                     self.takes_recovery(question, budget);
                 }
-                Some(Request::Publish(publish)) => {
-                    let ReplyTo::Client(to) = publish.reply_to else { panic!("clients ask") };
-                    self.late_answers.push(Mail::Answer { to, budget: None, answer: Answer::Published });
-                }
+                Some(Request::Publish(publish)) => self.takes_publish(*publish),
+                Some(Request::Call(call)) => self.takes_call(call),
                 Some(_) | None => {}
             }
         }
+        self.backend_acts();
         if self.random.one_in(100) {
             self.reloads();
         }

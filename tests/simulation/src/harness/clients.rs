@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use super::asking::{Expiry, Said};
 use super::broker::{EPOCH, OFFSETS_APART};
 use super::kind::{HALF, READ_BYTES};
 use super::socket::{FakeSocket, Pipe};
@@ -11,6 +12,7 @@ use super::{Edge, TOPICS, World};
 use crate::frames::{PING, TEXT, frame};
 use crate::raw::{END, REQUEST};
 use crate::wire::compressed_frame;
+use fanfare::domain::mail::ClientKey;
 
 pub(super) const CLIENTS_MAX: usize = 7;
 /// A command that changes nothing.
@@ -21,9 +23,11 @@ const PADDED: usize = 390;
 
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// With a token that brings these subscriptions.
+    /// With a token that brings these subscriptions, or as the backend says.
     Connect {
         topics: Vec<Brought>,
+        /// Without a token: the topics in which it wants to go on.
+        resumed: Option<Vec<&'static str>>,
     },
     /// What had surely been taken by the shard of the topic's publications when it was asked.
     Subscribe {
@@ -37,6 +41,13 @@ pub(super) enum Asked {
     Publish {
         topic: &'static str,
     },
+    /// A request for the backend.
+    Rpc {
+        /// Whether its method has one.
+        has_backend: bool,
+        /// How many others were not answered.
+        others: usize,
+    },
     /// Something that is not permitted.
     Refused {
         topic: &'static str,
@@ -49,7 +60,7 @@ pub(super) enum Asked {
 impl Asked {
     pub(super) fn topic(&self) -> Option<&'static str> {
         match self {
-            Self::Connect { .. } => None,
+            Self::Connect { .. } | Self::Rpc { .. } => None,
             Self::Subscribe { topic, .. }
             | Self::Unsubscribe { topic }
             | Self::Publish { topic }
@@ -80,12 +91,15 @@ pub(super) struct Run {
     pub(super) last: Option<u64>,
     /// By key: the publication that was left out last, for which a later one of the key has to come.
     pub(super) owed: BTreeMap<u64, u64>,
+    /// When it expires, as the backend has said.
+    pub(super) expiry: Option<Expiry>,
 }
 
 /// A client.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) slot: u32,
+    pub(super) key: ClientKey,
     pub(super) pipe: Rc<RefCell<Pipe>>,
     pub(super) input: Vec<u8>,
     pub(super) upgraded: bool,
@@ -107,6 +121,7 @@ pub(super) struct Peer {
     pub(super) closed: Option<u16>,
     /// The command for which it is to be closed, and with which code.
     pub(super) fault: Option<(u32, u16)>,
+    pub(super) said: Said,
 }
 
 impl Peer {
@@ -119,7 +134,8 @@ impl Peer {
 impl World {
     pub(super) fn connect(&mut self) {
         let peer = self.arrive();
-        self.command(peer, "\"connect\":{}", Asked::Connect { topics: Vec::new() });
+        let asked = Asked::Connect { topics: Vec::new(), resumed: Some(Vec::new()) };
+        self.command(peer, "\"connect\":{}", asked);
     }
 
     /// Somebody who has not connected yet.
@@ -133,6 +149,7 @@ impl World {
         assert_eq!(key, vacancy);
         self.peers.push(Peer {
             slot: key.slot,
+            key,
             pipe,
             input: Vec::new(),
             upgraded: false,
@@ -148,6 +165,7 @@ impl World {
             excused: false,
             closed: None,
             fault: None,
+            said: Said::default(),
         });
         let peer = self.peers.len() - 1;
         let head = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -262,7 +280,7 @@ impl World {
 
     /// A command that comes in part, and its rest with whatever is sent next.
     pub(super) fn half(&mut self, peer: usize) {
-        if !self.peers[peer].rest.is_empty() {
+        if !self.peers[peer].rest.is_empty() || self.peers[peer].said.is_refused() {
             return;
         }
         let id = self.peers[peer].next_id;
@@ -330,7 +348,9 @@ impl World {
     pub(super) fn command(&mut self, peer: usize, method: &str, asked: Asked) {
         let id = self.peers[peer].next_id;
         self.peers[peer].next_id += 1;
-        self.peers[peer].asked.insert(id, asked);
+        if !self.peers[peer].said.is_refused() {
+            self.peers[peer].asked.insert(id, asked);
+        }
         // What it sends behind a command that waits for the broker may be too much for all.
         self.peers[peer].excused |= self.tight && self.peers[peer].asked.len() > 1;
         self.send_message(peer, format!("{{\"id\":{id},{method}}}").as_bytes());

@@ -30,7 +30,7 @@ impl World {
         let subs = resumed.join(",");
         let connect = format!("\"connect\":{{\"token\":\"{token}\",\"subs\":{{{subs}}}}}");
         self.events.brought += topics.len() as u64;
-        self.command(peer, &connect, Asked::Connect { topics });
+        self.command(peer, &connect, Asked::Connect { topics, resumed: None });
     }
 
     /// Whether the reply to the client's connect has not come.
@@ -39,13 +39,17 @@ impl World {
     }
 
     /// A connect was answered, with exactly the subscriptions of its token.
-    pub(super) fn connected(&mut self, peer: usize, topics: &[Brought], subs: &serde_json::Value) {
+    pub(super) fn connected(&mut self, peer: usize, topics: &[Brought], reply: &serde_json::Value) {
+        let client = reply["client"].as_str().expect("a client is told its id");
+        let known = self.peers[peer].said.client.get_or_insert_with(|| client.into());
+        assert_eq!(**known, *client, "a client has one id");
+        let subs = &reply["subs"];
         let count = subs.as_object().map_or(0, serde_json::Map::len);
         assert_eq!(count, topics.len(), "{subs} for {topics:?}");
         for brought in topics {
             let result = subs.get(brought.topic);
             let result = result.unwrap_or_else(|| panic!("{} is not in {subs}", brought.topic));
-            self.subscribed(peer, brought, result, true);
+            self.subscribed(peer, brought, result, None, true);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Which configuration the world of a seed has.
 
 use super::TOPICS;
+use super::asking::METHOD;
+use crate::random::Random;
 use fanfare::config::{
-    Allowed, Anonymous, Budgets, Config, Interval, Limits, Namespace, Secret, SlowPolicy, Timeouts, Tokens,
+    AMQP_BACKEND, Allowed, Anonymous, Backend, Budgets, Config, Interval, Limits, Namespace, Secret,
+    SlowPolicy, Timeouts, Tokens,
 };
 
 /// Bytes of a message that come long before the others.
@@ -29,6 +32,64 @@ const LOGS_BYTES: usize = 1500;
 const REST_BYTES: usize = 500;
 const READ_BYTES_LARGE: usize = 20_000;
 
+/// Bytes of a message where clients have requests for the backend, so that several of them can be under way at once.
+const MESSAGE_BYTES_ASKING: usize = 2000;
+/// Requests of a client that may be under way there.
+pub(super) const RPCS_MAX: usize = 3;
+/// How long what has expired stays if nobody prolongs it.
+pub(super) const EXPIRED_MS: u64 = 200;
+
+/// How long a client whose connect was refused may stay.
+pub(super) const CLOSE_MS: u64 = 500;
+
+/// What the application's backend is asked, besides clients' requests and messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hooks {
+    /// Who clients without a token are.
+    pub(super) connect: bool,
+    /// For how long connections, and subscriptions to topics that skip, may stay.
+    pub(super) refresh: bool,
+    /// Whether clients may subscribe to topics with a history and to those that skip.
+    pub(super) subscribe: bool,
+    /// Whether clients may publish.
+    pub(super) publish: bool,
+    /// Reloads switch the hooks for connects, subscribes and publishes off and on.
+    pub(super) switch: bool,
+}
+
+impl Hooks {
+    /// In some worlds.
+    fn of(seed: u64) -> Option<Self> {
+        let bits = Random::new(seed).next();
+        (seed % 11 < 5).then_some(Self {
+            connect: bits & 1 > 0,
+            refresh: bits & 2 > 0,
+            subscribe: bits & 4 > 0,
+            publish: bits & 8 > 0,
+            switch: bits & 48 == 0,
+        })
+    }
+
+    /// Some of them, but that what has expired is asked about as before.
+    pub(super) fn at_random(self, random: &mut Random) -> Self {
+        let [connect, subscribe, publish] = [(); 3].map(|()| random.one_in(2));
+        Self { connect, subscribe, publish, ..self }
+    }
+
+    /// Switches them on and off in a configuration.
+    pub(super) fn put_into(self, config: &mut Config) {
+        let backend = |is_on: bool| if is_on { AMQP_BACKEND.to_owned() } else { String::new() };
+        config.hooks.connect = backend(self.connect);
+        config.hooks.refresh = backend(self.refresh);
+        for (name, namespace) in &mut config.namespaces {
+            let (skips, keeps) = (name == "s", name == "h");
+            namespace.subscribe_hook = backend(self.subscribe && (skips || keeps));
+            namespace.sub_refresh_hook = backend(self.refresh && skips);
+            namespace.publish_hook = backend(self.publish && name == "r");
+        }
+    }
+}
+
 /// What kind of world a seed has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
@@ -42,9 +103,15 @@ pub(super) struct Kind {
     pub(super) tight: bool,
     /// Clients want more topics than they may have.
     pub(super) few_topics: bool,
+    /// Clients have requests for the application's backend, and hooks may be switched on.
+    pub(super) hooks: Option<Hooks>,
 }
 
 impl Kind {
+    /// That of a world without a backend in which nothing is special.
+    pub(super) const PLAIN: Self =
+        Self { scale: 1, read_bytes: READ_BYTES, pings: true, tight: false, few_topics: false, hooks: None };
+
     pub(super) fn of(seed: u64) -> Self {
         Self {
             scale: if seed % 32 == 7 { LARGE } else { 1 },
@@ -52,11 +119,30 @@ impl Kind {
             pings: seed % 4 != 1,
             tight: seed % 5 == 3,
             few_topics: seed % 7 == 2,
+            hooks: Hooks::of(seed),
         }
     }
 }
 
-pub(super) fn config(Kind { scale, read_bytes, pings, tight, few_topics }: Kind) -> Config {
+pub(super) fn config(kind: Kind) -> Config {
+    let mut config = plain_config(kind);
+    if let Some(hooks) = kind.hooks {
+        config.backends = [(AMQP_BACKEND.to_owned(), Backend { meta: true, ..Backend::default() })].into();
+        config.rpc.methods = [(METHOD.to_owned(), AMQP_BACKEND.to_owned())].into();
+        AMQP_BACKEND.clone_into(&mut config.rpc.send);
+        hooks.put_into(&mut config);
+        config.limits.rpcs_per_client = RPCS_MAX;
+        if !kind.tight {
+            config.limits.message_bytes = MESSAGE_BYTES_ASKING;
+        }
+        config.timeouts.expired = Interval::from_millis(EXPIRED_MS);
+        config.timeouts.close = Interval::from_millis(CLOSE_MS);
+    }
+    config
+}
+
+/// Without a backend.
+fn plain_config(Kind { scale, read_bytes, pings, tight, few_topics, .. }: Kind) -> Config {
     let bounds = if tight { (TIGHT_INPUT, TIGHT_REPLIES) } else { (64 << 20, 64 << 20) };
     let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };

@@ -58,6 +58,7 @@ impl World {
     /// Everybody reads again and nothing new happens: then everybody must get everything, and the shard must
     /// find its sleep.
     pub(super) fn become_quiet(&mut self) {
+        self.backend.hurry();
         // Nobody else is woken by this.
         for peer in 0..self.peers.len() {
             if !self.peers[peer].rest.is_empty() {
@@ -72,7 +73,8 @@ impl World {
             self.broker_acts();
             self.turn();
             let is_written = self.receipt.written() == self.batches.len() as u64;
-            let is_answered = self.late_answers.is_empty() && self.requests.is_empty();
+            let is_answered =
+                self.late_answers.is_empty() && self.requests.is_empty() && self.backend.is_idle();
             if self.is_settled() && is_answered && self.is_served() && is_written {
                 break;
             }
@@ -84,6 +86,7 @@ impl World {
         for peer in &self.peers {
             assert_eq!(peer.fault, None, "client {} was not closed for what it sent", peer.slot);
             assert!(peer.asked.is_empty(), "client {} waits for {:?}", peer.slot, peer.asked);
+            self.check_said(peer);
             for (topic, run) in &peer.runs {
                 let all = self.published.get(topic).copied().unwrap_or(0);
                 let complete = run.last.map_or(all < run.ceiling, |last| last == all);
@@ -114,6 +117,7 @@ impl World {
             let all = |topic: &&'static str| self.published.get(*topic).copied().unwrap_or(0);
             peer.asked.is_empty()
                 && peer.fault.is_none()
+                && peer.said.closes.is_empty()
                 && peer
                     .runs
                     .iter()
@@ -135,6 +139,7 @@ impl World {
                 && self.interest.is_empty()
                 && self.is_settled()
                 && self.requests.is_empty()
+                && self.backend.is_idle()
             {
                 break;
             }

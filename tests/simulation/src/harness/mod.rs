@@ -1,6 +1,8 @@
 //! The world around one shard. It is compiled twice: for the shipped shard, and for the copy that has the deliberate
 //! bugs. `super` is whichever it is.
 
+mod asking;
+mod backend;
 mod broker;
 mod clients;
 mod connecting;
@@ -19,6 +21,7 @@ use super::shard::{Setup, Shard};
 use crate::Events;
 use crate::random::Random;
 use crate::raw::Either;
+use backend::Backend;
 use broker::Batch;
 use clients::{CLIENTS_MAX, Peer};
 use fanfare::auth::{KeySet, Keys, Signer, Verifier};
@@ -77,6 +80,7 @@ struct World {
     /// Batches for lanes whose windows have not ended.
     windows: BTreeMap<TopicSlot, Vec<Batch>>,
     late_answers: Vec<Mail>,
+    backend: Backend,
     published: HashMap<&'static str, u64>,
     /// Where clients were in topics with history when their subscriptions ended.
     left_at: Vec<(&'static str, u64)>,
@@ -100,13 +104,17 @@ enum Edge {
 pub fn run(seed: u64) -> Events {
     let kind = Kind::of(seed);
     let mut world = World::new(seed, config(kind), kind.scale);
-    world.tight = kind.tight;
+    (world.tight, world.backend.hooks) = (kind.tight, kind.hooks);
     for _ in 0..STEPS {
         world.act();
         world.broker_acts();
         world.turn();
     }
     world.become_quiet();
+    if kind.hooks.is_some_and(|hooks| hooks.refresh) {
+        world.time_passes();
+        world.become_quiet();
+    }
     world.everybody_leaves();
     if kind.tight {
         let closed = world.stats.closes[CloseReason::Slow as usize].value();
@@ -120,6 +128,29 @@ pub fn run(seed: u64) -> Events {
     world.events
 }
 
+/// What the threads of an engine with this configuration have.
+fn settings(config: Config) -> EngineSettings {
+    let upgrade = UpgradePolicy {
+        path: "/connection/websocket".to_owned(),
+        head_bytes: 400,
+        allowed_origins: Vec::new(),
+        open_on_loopback: false,
+        page_port: 0,
+        deflate: true,
+        credentials: CredentialPlaces::default(),
+    };
+    let mut connection = KeySet::default();
+    connection.add_secret(SECRET.as_bytes()).expect("it is one");
+    EngineSettings {
+        verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
+        namespaces: Arc::new(Namespaces::new(&config)),
+        config: Arc::new(config),
+        key_files: Vec::new(),
+        targets: HttpTargets::default(),
+        upgrade,
+    }
+}
+
 impl World {
     fn new(seed: u64, config: Config, scale: usize) -> Self {
         let limits = config.limits.clone();
@@ -129,25 +160,7 @@ impl World {
         let (reporter, receipt) = receipt();
         let stats = Arc::new(ShardStats::default());
         let now = Clock::now();
-        let upgrade = UpgradePolicy {
-            path: "/connection/websocket".to_owned(),
-            head_bytes: 400,
-            allowed_origins: Vec::new(),
-            open_on_loopback: false,
-            page_port: 0,
-            deflate: true,
-            credentials: CredentialPlaces::default(),
-        };
-        let mut connection = KeySet::default();
-        connection.add_secret(SECRET.as_bytes()).expect("it is one");
-        let settings = Arc::new(EngineSettings {
-            verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
-            namespaces: Arc::new(Namespaces::new(&config)),
-            config: Arc::new(config),
-            key_files: Vec::new(),
-            targets: HttpTargets::default(),
-            upgrade,
-        });
+        let settings = Arc::new(settings(config));
         let setup = Setup {
             verifier: settings.verifier.clone(),
             id: 0,
@@ -184,6 +197,7 @@ impl World {
             interest: HashMap::new(),
             windows: BTreeMap::new(),
             late_answers: Vec::new(),
+            backend: Backend::default(),
             published: HashMap::new(),
             left_at: Vec::new(),
             settled: HashMap::new(),
@@ -194,9 +208,16 @@ impl World {
 
     /// Something happens.
     fn act(&mut self) {
+        if let Some(refused) = self.peers.iter().position(|peer| peer.said.leaves)
+            && self.random.one_in(20)
+        {
+            self.hang_up(refused);
+        }
+        let asks = self.backend.hooks.is_some();
         let peer = (!self.peers.is_empty()).then(|| self.random.below(self.peers.len()));
         match (self.random.below(16), peer) {
             (0, _) if self.peers.len() < CLIENTS_MAX && self.random.one_in(2) => self.connect_to_some(),
+            (0, _) if self.peers.len() < CLIENTS_MAX && asks => self.connect_by_hook(),
             (0, _) if self.peers.len() < CLIENTS_MAX => self.connect(),
             (1, Some(peer)) if self.random.one_in(6) => self.hang_up(peer),
             (2 | 3, Some(peer)) => self.subscribe(peer),
@@ -209,6 +230,8 @@ impl World {
             (11, Some(peer)) if self.random.one_in(2) => self.hurry(peer),
             (12, Some(peer)) if self.random.one_in(3) => self.ask_in_vain(peer),
             (12, Some(peer)) if self.random.one_in(12) => self.offend(peer),
+            (13, Some(peer)) if asks => self.ask_backend(peer),
+            (14, Some(peer)) if asks && self.random.one_in(2) => (0..3).for_each(|_| self.publish_as(peer)),
             (15, _) => (0..12).for_each(|_| self.publish()),
             _ => self.publish(),
         }
@@ -251,6 +274,7 @@ impl World {
         self.check_limits();
         self.peers_read();
         self.check_receipt();
+        self.check_expiries();
         if self.is_settled() {
             self.settled.clone_from(&self.published);
         }

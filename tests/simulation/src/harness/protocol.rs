@@ -1,5 +1,6 @@
 //! What a session has to decide: who is refused, what waits for what, and who is closed.
 
+use super::asking::Verdict;
 use super::clients::Asked;
 use super::{TOPICS, World};
 use fanfare::domain::reasons::{CloseReason, ErrorCode};
@@ -12,7 +13,7 @@ const REFUSED: [(&str, &str, ErrorCode, bool); 4] = [
     ("r:a", "\"history\":{\"channel\":\"r:a\",\"limit\":1}", ErrorCode::NotAvailable, false),
 ];
 
-/// Commands for which a connected client is closed.
+/// Commands for which a connected client is closed. The second one is for the backend, where there is one.
 const OFFENCES: [(&str, CloseReason); 2] =
     [("\"connect\":{}", CloseReason::BadRequest), ("\"send\":{\"data\":1}", CloseReason::NotAvailable)];
 
@@ -54,9 +55,10 @@ impl World {
 
     /// A command for which the client is closed. What it sends later is of no interest.
     pub(super) fn offend(&mut self, peer: usize) {
-        let (command, reason) = self.random.pick(&OFFENCES);
+        let offences = if self.backend.hooks.is_some() { &OFFENCES[..1] } else { &OFFENCES };
+        let (command, reason) = self.random.pick(offences);
         let peer_state = &mut self.peers[peer];
-        if peer_state.fault.is_some() {
+        if peer_state.fault.is_some() || peer_state.said.is_refused() {
             return;
         }
         let id = peer_state.next_id;
@@ -76,8 +78,31 @@ impl World {
         assert!(overtaken.is_none(), "{answered:?}, which is {id}, was answered before {overtaken:?}");
     }
 
-    /// The error of the reply to a command, if there is to be one. What came before it says which topics the client has.
-    pub(super) fn expected_error(&self, peer: usize, id: u32, asked: &Asked) -> Option<u64> {
+    /// The error of the reply to a command, if there is to be one.
+    pub(super) fn expected_error(
+        &self,
+        peer: usize,
+        id: u32,
+        asked: &Asked,
+        verdict: Option<&Verdict>,
+    ) -> Option<u64> {
+        match (asked, verdict) {
+            (Asked::Rpc { has_backend, others }, None) => {
+                Some(Self::error_of_unasked_rpc(*has_backend, *others))
+            }
+            (_, None) => self.error_without_backend(peer, id, asked),
+            (_, Some(verdict)) => {
+                assert_eq!(self.error_without_backend(peer, id, asked), None, "the backend was asked");
+                match verdict {
+                    Verdict::Granted { .. } => None,
+                    Verdict::Error(code) => Some(*code),
+                }
+            }
+        }
+    }
+
+    /// The same, as far as it follows from the protocol. What came before it says which topics the client has.
+    fn error_without_backend(&self, peer: usize, id: u32, asked: &Asked) -> Option<u64> {
         let peer = &self.peers[peer];
         match asked {
             Asked::Refused { code, .. } => Some(*code),
@@ -92,7 +117,9 @@ impl World {
                 };
                 error.map(|error| u64::from(error.code()))
             }
-            Asked::Connect { .. } | Asked::Unsubscribe { .. } | Asked::Publish { .. } => None,
+            Asked::Connect { .. } | Asked::Unsubscribe { .. } | Asked::Publish { .. } | Asked::Rpc { .. } => {
+                None
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::asking::{Expiry, Verdict};
 use super::broker::{key_of, stands_at};
 use super::clients::{Asked, Brought, Peer, Run};
 use super::{Edge, TOPICS, World};
@@ -90,17 +91,20 @@ impl World {
     fn disconnected(&mut self, peer: usize, code: u16) {
         let misses = code == CloseReason::InsufficientState.code();
         let is_held = misses && self.is_connecting(peer);
-        assert!(self.peers[peer].excused || is_held, "a healthy client was closed with {code}");
+        let is_fair = self.peers[peer].excused || is_held || self.is_to_be_closed(peer, code);
+        assert!(is_fair, "a healthy client was closed with {code}");
         let is_brought = is_held || self.peers[peer].runs.values().any(|run| run.is_server_side);
         assert!(!misses || is_brought, "closed although it can subscribe again");
         self.events.closed_to_resync += u64::from(misses);
         self.check_fault(peer, code);
+        self.check_end_of_refused(peer, code);
         self.events.disconnected_for_slowness += u64::from(code == 3008);
         self.peers[peer].closed = Some(code);
     }
 
     pub(super) fn line(&mut self, peer: usize, line: &str) {
         if line == "{}" {
+            assert!(!self.is_connecting(peer), "a ping before the reply to the connect");
             return self.send_message(peer, b"{}");
         }
         let value: serde_json::Value = serde_json::from_str(line).expect("lines are JSON");
@@ -127,25 +131,53 @@ impl World {
             .remove(&id)
             .unwrap_or_else(|| panic!("a reply to {id}, which nobody asked"));
         self.check_order(peer, id, &asked);
+        let verdict = self.peers[peer].said.verdicts.remove(&id);
         let error = reply["error"]["code"].as_u64();
-        assert_eq!(error, self.expected_error(peer, id, &asked), "{reply} to {asked:?}");
+        let expected = self.expected_error(peer, id, &asked, verdict.as_ref());
+        assert_eq!(error, expected, "{reply} to {asked:?}");
         if error.is_some() {
             self.events.refusals += 1;
+            if matches!(asked, Asked::Connect { .. }) {
+                self.refused_to_connect(peer);
+            }
             return;
         }
+        let (granted, expiry) = self.granted(&asked, verdict.as_ref(), reply);
         match asked {
             Asked::Subscribe { topic, floor, resumes } => {
-                let asked = Brought { topic, floor, resumes };
-                self.subscribed(peer, &asked, &reply["subscribe"], false);
+                let asked = Brought { topic, floor: floor.max(granted), resumes };
+                self.subscribed(peer, &asked, &reply["subscribe"], expiry, false);
             }
-            Asked::Connect { topics } => self.connected(peer, &topics, &reply["connect"]["subs"]),
+            Asked::Connect { topics, .. } => self.connected(peer, &topics, &reply["connect"]),
             Asked::Unsubscribe { topic } => {
                 if let Some(run) = self.peers[peer].runs.remove(topic) {
                     self.left(topic, &run);
                 }
             }
-            Asked::Publish { .. } | Asked::Refused { .. } => {}
+            Asked::Publish { .. } | Asked::Refused { .. } | Asked::Rpc { .. } => {}
         }
+    }
+
+    /// What the backend has said is in the reply: for this client, and about this command. Returns from where on a
+    /// subscription begins at the earliest, and when it expires.
+    fn granted(
+        &self,
+        asked: &Asked,
+        verdict: Option<&Verdict>,
+        reply: &serde_json::Value,
+    ) -> (u64, Option<Expiry>) {
+        let Some(Verdict::Granted { data, expiry, floor }) = verdict else {
+            self.check_is_asked(asked);
+            return (0, None);
+        };
+        let told = match asked {
+            Asked::Rpc { .. } => &reply["rpc"]["data"],
+            Asked::Connect { .. } => &reply["connect"]["data"],
+            Asked::Subscribe { .. } => &reply["subscribe"]["data"],
+            _ => &serde_json::Value::Null,
+        };
+        assert_eq!(told.as_u64(), *data, "{reply} to {asked:?}");
+        (*floor, *expiry)
     }
 
     /// A subscription begins, with what its reply says.
@@ -154,11 +186,12 @@ impl World {
         peer: usize,
         &Brought { topic, floor, resumes }: &Brought,
         result: &serde_json::Value,
+        expiry: Option<Expiry>,
         is_server_side: bool,
     ) {
         let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
         let last = topic.starts_with('h').then(|| stands_at(result, resumes));
-        let run = Run { is_server_side, floor, ceiling, last, owed: BTreeMap::new() };
+        let run = Run { is_server_side, floor, ceiling, last, owed: BTreeMap::new(), expiry };
         self.peers[peer].runs.insert(topic, run);
     }
 
@@ -199,14 +232,19 @@ impl World {
     }
 
     pub(super) fn unsubscribed(&mut self, peer: usize, topic: &'static str, code: &serde_json::Value) {
-        assert_eq!(code.as_u64(), Some(2500));
-        let resyncs = topic.starts_with('r') || topic.starts_with('h');
-        assert!(self.peers[peer].excused && resyncs, "{topic}: a healthy subscription ended");
         let run =
             self.peers[peer].runs.remove(topic).unwrap_or_else(|| panic!("{topic} ended, and was none"));
         assert!(!run.is_server_side, "{topic} ended, and its client would not come again");
+        if code.as_u64() == Some(2501) {
+            assert!(self.may_have_expired(topic, run.expiry), "{topic} has expired: {:?}", run.expiry);
+            self.events.expired += 1;
+        } else {
+            assert_eq!(code.as_u64(), Some(2500));
+            let resyncs = topic.starts_with('r') || topic.starts_with('h');
+            assert!(self.peers[peer].excused && resyncs, "{topic}: a healthy subscription ended");
+            self.events.resynced += 1;
+        }
         self.left(topic, &run);
-        self.events.resynced += 1;
     }
 
     pub(super) fn forget_the_closed(&mut self) {

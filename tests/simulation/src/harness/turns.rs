@@ -1,7 +1,7 @@
 //! Whoever is busy takes no more than its turns: worlds made for that.
 
 use super::clients::{Asked, NOTHING, Peer};
-use super::kind::{Kind, READ_BYTES, config};
+use super::kind::{Kind, config};
 use super::laws::QUIET_LIMIT;
 use super::{TOPICS, World};
 use fanfare::config::{Config, Limits};
@@ -25,10 +25,7 @@ const COMMANDS_PER_SHARE: u64 = 1000 / (128 + 38) + 1;
 pub(super) fn fairness(seed: u64) -> u64 {
     let (giant, small) = (TOPICS[1], TOPICS[3]);
     let limits = Limits { message_bytes: 400, head_bytes: 400, ..Limits::default() };
-    let config = Config {
-        limits,
-        ..config(Kind { scale: 1, read_bytes: READ_BYTES, pings: true, tight: false, few_topics: false })
-    };
+    let config = Config { limits, ..config(Kind::PLAIN) };
     let mut world = World::new(seed, config, 1);
     for peer in 0..CROWD {
         world.connect();
@@ -84,8 +81,7 @@ fn talkers(seed: u64, config: Config) -> World {
 /// Some clients always have sent more than a turn is enough for. What another one asks must be answered within
 /// [`FAIR_READS`] ticks, and none of them may have more of a tick than its share: how often there was a choice.
 pub(super) fn fair_reading(seed: u64) -> u64 {
-    let config =
-        config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: false, few_topics: false });
+    let config = config(Kind { pings: false, ..Kind::PLAIN });
     let mut world = talkers(seed, config);
     let last = TALKERS - 1;
     let mut fair = 0;
@@ -112,8 +108,7 @@ pub(super) fn fair_reading(seed: u64) -> u64 {
 /// Some clients fill the bound on input, and wait for their turns. Another one, whose messages are larger than what is read
 /// at once where there is little room, sends one whole message after the other: each is answered, and it is not closed.
 pub(super) fn crowded_reading(seed: u64) {
-    let kind = Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: true, few_topics: false };
-    let mut config = config(kind);
+    let mut config = config(Kind { pings: false, tight: true, ..Kind::PLAIN });
     (config.limits.message_bytes, config.limits.shard_input_bytes) = (4000, 10_000);
     config.limits.shard_replies_bytes = 64 << 20;
     let mut world = talkers(seed, config);
