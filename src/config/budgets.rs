@@ -18,7 +18,8 @@ pub struct Budgets {
     /// as decompressed too. Each command in it counts once more. 128 bytes are added for each frame and each command. The
     /// rest waits for the next tick. Default 16 KiB: about 0.1 ms.
     pub read_bytes: usize,
-    /// Time in which clients are read per tick; further clients wait for the next tick. Default 2 ms.
+    /// Time in which clients are read per tick; further clients wait for the next tick. Answers of backends to clients have
+    /// half as much besides. Default 2 ms.
     pub read_time: Interval,
     /// Mails taken per turn. Default 256.
     pub mails: usize,

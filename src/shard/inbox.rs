@@ -77,6 +77,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub(super) fn take_mail(&mut self) {
         self.broker.mail.has_more = false;
         for _ in 0..self.settings.budgets.mails {
+            if self.broker.call_answers.is_full() {
+                break;
+            }
             let Some(mail) = self.broker.mail.take() else { return };
             self.broker.mail.held = self.open(mail);
             if self.broker.mail.held.is_some() {
@@ -102,7 +105,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 }
                 self.answered(command, answer);
             }
-            Mail::Called { to, called } => self.called(to, *called),
+            Mail::Called { to, called } => self.broker.call_answers.push(to, called),
             Mail::Waits { client } => self.note_answer(client),
             Mail::AskAgain { question, budget } => self.ask_again(question, budget.is_some()),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),

@@ -30,6 +30,7 @@
 
 mod admission;
 mod backlog;
+mod call_answers;
 mod calls;
 pub mod client;
 mod client_list;
@@ -88,6 +89,7 @@ use crate::transport::upgrade::UpgradePolicy;
 use crate::transport::{Phase, Policy, Transport};
 
 use admission::Admission;
+use call_answers::CallAnswers;
 use calls::ForwardedHeaders;
 use clients::Clients;
 use delivery::Delivery;
@@ -202,6 +204,7 @@ struct Settings {
 #[derive(Debug)]
 struct BrokerLink {
     mail: MailIntake,
+    call_answers: CallAnswers,
     requests: RequestQueue,
     /// Through which batch everything was written, if the broker wants to know.
     progress: Option<WriteProgress>,
@@ -267,6 +270,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             stats: setup.stats,
             broker: BrokerLink {
                 mail: MailIntake::new(setup.inbox),
+                call_answers: CallAnswers::default(),
                 requests: RequestQueue::new(setup.requests),
                 progress: setup
                     .reporter
@@ -299,6 +303,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.unix = now.unix;
         self.take_mail();
         self.write_unblocked();
+        self.take_call_answers(&later);
         self.read_clients(later);
         self.sweep();
         self.report_written();
@@ -321,7 +326,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
-        let BrokerLink { mail, requests, progress } = &self.broker;
+        let BrokerLink { mail, requests, progress, .. } = &self.broker;
         let retries = requests.has_pending() || mail.has_surveys() || self.pacing.is_active();
         let checks = progress.as_ref().is_some_and(WriteProgress::is_behind) || self.answers.has_waiting();
         // A grain later, as the wheel knows the time to a grain.
@@ -334,6 +339,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Whether the next tick has work at once.
     fn has_work(&self) -> bool {
         self.broker.mail.has_more()
+            || !self.broker.call_answers.is_empty()
             || self.delivery.has_work()
             || self.input.turns.has_ready()
             || !self.input.kept.without_room().is_empty()

@@ -1,6 +1,7 @@
 //! Single histories of a shard that chance seldom writes: what stands in each is what once went wrong.
 
 pub(super) mod answers;
+mod call_answers;
 mod calls;
 mod connecting;
 mod ending;

@@ -11,7 +11,7 @@ use crate::domain::reasons::Closing;
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 
 /// Backends decide about everything.
-fn asking(change: impl FnOnce(&mut Config)) -> World {
+pub(super) fn asking(change: impl FnOnce(&mut Config)) -> World {
     World::new(config(|config| {
         let amqp = || "amqp".to_owned();
         config.backends.insert(amqp(), Backend { meta: true, ..Backend::default() });
@@ -35,7 +35,7 @@ fn asks_who_comes(config: &mut Config) {
 
 impl World {
     /// The next request, which is a call.
-    fn call(&mut self) -> Box<Call> {
+    pub(super) fn call(&mut self) -> Box<Call> {
         match self.requests.take() {
             Some(Request::Call(call)) => call,
             other => panic!("{other:?}"),
