@@ -20,7 +20,10 @@ use super::turn::{Broker, REQUESTS_PER_TURN};
 /// The shards that get mail because of a request.
 fn recipients(requester: Requester, request: &Request) -> Recipients {
     match (requester, request) {
-        (_, Request::SurveyPart { .. } | Request::Stop | Request::Drained { .. }) => Recipients::Nobody,
+        (
+            _,
+            Request::SurveyPart { .. } | Request::Withdraw { .. } | Request::Stop | Request::Drained { .. },
+        ) => Recipients::Nobody,
         (Requester::Shard(shard), _) => Recipients::Shard(shard),
         (_, Request::Disconnect { shard, .. } | Request::Unsubscribe { client: Some((shard, _)), .. }) => {
             Recipients::Shard(*shard)
@@ -72,6 +75,9 @@ impl Broker {
             }
             Request::Publish(publish) => self.publish(*publish),
             Request::Call(call) => self.begin_call(call),
+            Request::Withdraw { shard, client, command } => {
+                self.calls.withdraw((shard, client), command, Instant::now());
+            }
             Request::Ask { question, budget } => self.answer_question(question, budget),
             Request::ReadHistory { topic, range, reply_to } => {
                 reply_to.send(self.history_page(&topic, &range))

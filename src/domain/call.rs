@@ -98,6 +98,16 @@ impl CallKind {
         Self::Publish,
     ];
 
+    /// Whether it is a question about the client itself, so that nobody needs the answer when the client has left. What a
+    /// client has said or published counts nevertheless.
+    #[must_use]
+    pub const fn is_about_client(self) -> bool {
+        match self {
+            Self::Connect | Self::Refresh | Self::Subscribe | Self::RefreshSubscription => true,
+            Self::Rpc | Self::Send | Self::Publish => false,
+        }
+    }
+
     /// Its name in metrics, in routing keys and in logs.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -237,11 +247,14 @@ pub enum CallFault {
     /// The configuration has no such backend any more.
     #[error("the configuration does not name it any more")]
     Unknown,
+    /// The client that it was about has left, or its subscribe was refused meanwhile. The call was not sent.
+    #[error("nobody waits for it any more")]
+    Left,
 }
 
 impl CallFault {
     /// All labels, in the order of their counters.
-    pub const LABELS: [&str; 10] = [
+    pub const LABELS: [&str; 11] = [
         "unreachable",
         "unroutable",
         "late",
@@ -252,6 +265,7 @@ impl CallFault {
         "busy",
         "suspended",
         "unknown",
+        "left",
     ];
 
     /// Which of [`Self::LABELS`] is its.
@@ -268,6 +282,7 @@ impl CallFault {
             Self::Busy => 7,
             Self::Suspended => 8,
             Self::Unknown => 9,
+            Self::Left => 10,
         }
     }
 
@@ -288,7 +303,7 @@ impl CallFault {
             Self::Unreachable(_) | Self::Late | Self::Lost(_) | Self::Status(500..) => Sign::Fails,
             // What a client has sent may be the reason.
             Self::TooLarge(_) | Self::Status(_) | Self::Unreadable(_) => Sign::Works,
-            Self::Unroutable | Self::Busy | Self::Suspended | Self::Unknown => Sign::None,
+            Self::Unroutable | Self::Busy | Self::Suspended | Self::Unknown | Self::Left => Sign::None,
         }
     }
 

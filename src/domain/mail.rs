@@ -262,6 +262,16 @@ pub enum Request {
     Publish(Box<Publish>),
     /// The application's backend is asked on behalf of a client.
     Call(Box<Call>),
+    /// Nobody waits any more for what backends were asked about a client. Calls that have not been sent are dropped; requests,
+    /// messages and publishes of the client are no such calls.
+    Withdraw {
+        /// Which shard.
+        shard: ShardId,
+        /// The client.
+        client: ClientKey,
+        /// One of its commands. `None`: it has left.
+        command: Option<u32>,
+    },
     /// A client asks for something.
     Ask {
         /// For what.

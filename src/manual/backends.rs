@@ -334,6 +334,9 @@
 //! One client may have an eighth of what is free of `queue` and of `limits.calls`. A message beyond that is dropped, and
 //! counted as `busy`.
 //!
+//! When a client leaves, what waits in the queue about it is dropped: its connect, its subscribes, and what prolongs it. That
+//! is counted with the outcome `left`. Requests, messages and publishes of a client that has left are sent all the same.
+//!
 //! An answer that cannot be used, by its content, its length or its status, is told in the log with the backend, the call and
 //! what is wrong with it, and so is a message of a client that no backend gets: once in ten seconds for each backend, with how
 //! many there were since. What a backend said is never shown.

@@ -41,6 +41,13 @@ enum Stage {
     },
 }
 
+impl Connecting {
+    /// Whether the application's backend is asked about it.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.stage, Stage::Asked { .. })
+    }
+}
+
 /// The topics in which a client wants to continue, in the order of their names, and from where.
 #[derive(Debug)]
 struct Resumed(Vec<(Box<str>, Since)>);

@@ -80,6 +80,11 @@ impl Grants {
         (commands, topics)
     }
 
+    /// Whether the application's backend is asked for how long a subscription may stay.
+    pub(super) fn are_asked_about(&self) -> bool {
+        self.all().iter().any(|grant| grant.end.is_some_and(End::is_asked))
+    }
+
     /// Forgets the grant of a command that failed.
     pub(super) fn drop_of_command(&mut self, id: u32) {
         self.remove(Of::Command(id));

@@ -155,9 +155,10 @@ impl Session {
         });
     }
 
-    /// Notes that the client is being closed: it waits for no answers any more.
-    pub fn end(&mut self) {
-        self.rare = None;
+    /// Notes that the client is being closed: it waits for no answers any more. Returns whether the application's backend is
+    /// being asked about it.
+    pub fn end(&mut self) -> bool {
+        self.rare.take().is_some_and(|rare| rare.asks_about_client())
     }
 }
 

@@ -7,6 +7,7 @@ use crate::auth::ConnectionClaims;
 use crate::domain::call::Header;
 use crate::session::Session;
 use crate::session::connecting::Connecting;
+use crate::session::expiry::End;
 use crate::session::grants::Grants;
 use crate::session::identity::Identity;
 use crate::session::options::Wanted;
@@ -49,6 +50,12 @@ impl Rare {
             && self.extra.is_none()
     }
 
+    /// Whether the application's backend is asked who the client is, or what it may subscribe to, or for how long.
+    pub(super) fn asks_about_client(&self) -> bool {
+        let expiring = self.identity.as_ref().and_then(Identity::end).is_some_and(End::is_asked);
+        expiring || self.grants.are_asked_about() || self.extra().is_some_and(Extra::asks_about_client)
+    }
+
     pub(super) fn extra(&self) -> Option<&Extra> {
         self.extra.as_deref()
     }
@@ -65,6 +72,10 @@ impl Rare {
 }
 
 impl Extra {
+    fn asks_about_client(&self) -> bool {
+        !self.subscribing.is_empty() || self.connecting.as_ref().is_some_and(Connecting::is_asked)
+    }
+
     fn is_empty(&self) -> bool {
         self.connecting.is_none()
             && self.subscribing.is_empty()

@@ -150,6 +150,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         is_sent
     }
 
+    /// Ends the session of a client that leaves. What the backend is asked about it need not be sent any more.
+    pub(super) fn end_session(&mut self, slot: u32) {
+        if self.clients[slot].session.end() {
+            let (shard, client) = (self.identity.shard, self.clients.key(slot));
+            self.broker.requests.withdraw(Request::Withdraw { shard, client, command: None });
+        }
+    }
+
     /// Takes the answer to a call. Nobody waits for it if the client is leaving.
     pub(super) fn called(&mut self, to: CommandKey, Called { kind, topic, outcome }: Called) {
         if !self.clients.find(to.client).is_some_and(Client::is_open) {

@@ -42,6 +42,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.clients[slot].has_ended() || self.clients[slot].transport.phase() == Phase::Closing {
             return self.lose(slot, reason);
         }
+        self.end_session(slot);
         self.leave_all_topics(slot);
         if self.clients[slot].has_ended() {
             return;
@@ -81,12 +82,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         write_last(&mut self.clients[slot].transport, &mut last);
         // First, as leaving the topics may end the connection, which must not be counted twice.
         self.entered(slot, before);
+        self.end_session(slot);
         self.leave_all_topics(slot);
         if self.clients[slot].has_ended() {
             return;
         }
         self.drop_unfinished(slot);
-        self.clients[slot].session.end();
         self.queue_frames(slot, &last);
         self.visit(slot);
     }
@@ -110,6 +111,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.count_close(reason);
         }
         self.clients.end(slot);
+        self.end_session(slot);
         let client = &mut self.clients[slot];
         if let Some(outgoing) = &mut client.outgoing {
             outgoing.rest = None;

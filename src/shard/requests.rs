@@ -1,8 +1,8 @@
 //! The queue of requests to the broker, and what waits for room in it.
 //!
 //! The queue is bounded. Requests that find no room wait here, and a later tick sends them: at most one notification per
-//! topic, and the clients' questions, which are bounded per client. A client whose command finds no room is read again
-//! with the next tick.
+//! topic, the clients' questions, which are bounded per client, and withdrawals of calls, of which each follows a call that
+//! the broker has not ended (`limits.calls`). A client whose command finds no room is read again with the next tick.
 
 use std::collections::VecDeque;
 
@@ -23,6 +23,8 @@ pub(super) struct RequestQueue {
     pending_topics: VecDeque<TopicSlot>,
     /// Questions of clients that the broker is to be asked.
     pending_questions: VecDeque<Request>,
+    /// Withdrawals of calls. No command overtakes them: a later one may have the same id.
+    withdrawals: VecDeque<Request>,
 }
 
 impl RequestQueue {
@@ -33,12 +35,13 @@ impl RequestQueue {
             blocked_clients: Vec::new(),
             pending_topics: VecDeque::new(),
             pending_questions: VecDeque::new(),
+            withdrawals: VecDeque::new(),
         }
     }
 
     /// Whether the queue takes another request now.
     pub(super) fn has_room(&self) -> bool {
-        self.sender.room() > 0
+        self.withdrawals.is_empty() && self.sender.room() > 0
     }
 
     /// Whether something waits for room.
@@ -46,12 +49,13 @@ impl RequestQueue {
         !self.blocked_clients.is_empty()
             || !self.pending_topics.is_empty()
             || !self.pending_questions.is_empty()
+            || !self.withdrawals.is_empty()
     }
 
     /// Sends a request and wakes the broker. Returns false if there is no room.
     #[must_use]
     pub(super) fn send(&self, request: Request) -> bool {
-        self.sender.send(request).is_ok()
+        self.withdrawals.is_empty() && self.sender.send(request).is_ok()
     }
 
     /// Wakes the broker.
@@ -84,6 +88,24 @@ impl RequestQueue {
         self.pending_questions.push_back(question);
     }
 
+    /// Queues the withdrawal of calls about a client.
+    pub(super) fn withdraw(&mut self, withdrawal: Request) {
+        self.withdrawals.push_back(withdrawal);
+    }
+
+    /// Sends withdrawals while there is room. Returns whether one was sent.
+    fn send_withdrawals(&mut self) -> bool {
+        let mut sent = false;
+        while let Some(withdrawal) = self.withdrawals.pop_front() {
+            if let Err(refused) = self.sender.push(withdrawal) {
+                self.withdrawals.push_front(refused);
+                break;
+            }
+            sent = true;
+        }
+        sent
+    }
+
     /// Sends pending questions while there is room. Returns whether one was sent. The topic of a recovery is attached, and
     /// is not detached before the answer.
     fn send_questions(&mut self) -> bool {
@@ -105,9 +127,10 @@ impl RequestQueue {
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Sends the requests that wait, while there is room, and wakes the broker if any was sent.
     pub(super) fn send_requests(&mut self) {
+        let withdrawn = self.broker.requests.send_withdrawals();
         let told = self.send_topics();
         let asked = self.broker.requests.send_questions();
-        if told || asked {
+        if withdrawn || told || asked {
             self.broker.requests.wake_broker();
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::broker::shares::{Sender, Shares};
+use crate::broker::shares::{Client, Sender, Shares};
 use crate::config;
 use crate::domain::call::{CallFault, Sign};
 use crate::domain::mail::Call;
@@ -131,6 +131,13 @@ impl Backend {
         let (number, call) = self.waiting.pop()?;
         self.shares.remove(Sender::Client(client_of(&call)), 0);
         Some((number, call))
+    }
+
+    /// Takes out the calls about a client that wait, or only that of one of its commands, with their numbers.
+    pub(super) fn withdraw(&mut self, client: Client, command: Option<u32>) -> Vec<(u64, Box<Call>)> {
+        let withdrawn = self.waiting.withdraw(client, command);
+        withdrawn.iter().for_each(|_| self.shares.remove(Sender::Client(client), 0));
+        withdrawn
     }
 
     /// A call that was sent has ended.

@@ -29,7 +29,7 @@ use crate::domain::call::{BackendAnswer, CallFault, CallKind, Sign};
 use crate::domain::mail::Call;
 use crate::stats::{BackendsStats, CallOutcome};
 
-use super::shares::{Sender, Shares};
+use super::shares::{Client, Sender, Shares};
 
 use backend::Backend;
 use breaker::Change;
@@ -213,6 +213,15 @@ impl Calls {
             let (number, call) = self.backends[at].give_up_one()?;
             Some(self.end(number, at, call, Err(CallFault::Busy), now))
         })
+    }
+
+    /// Drops the calls about a client that have not been sent, or only that of one of its commands: nobody waits for an answer.
+    pub(super) fn withdraw(&mut self, client: Client, command: Option<u32>, now: Instant) {
+        for at in 0..self.backends.len() {
+            for (number, call) in self.backends[at].withdraw(client, command) {
+                self.end(number, at, call, Err(CallFault::Left), now);
+            }
+        }
     }
 
     /// A call that was sent has ended.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tests::{config, granted, rpc};
+use super::tests::{config, granted, rpc, subscribe};
 use super::*;
 use crate::config::Interval;
 
@@ -12,6 +12,13 @@ use proptest::prelude::*;
 enum Step {
     Begin {
         client: u32,
+        /// A question about the client, and none of its requests.
+        is_question: bool,
+    },
+    /// A client leaves, or only one of its commands is withdrawn.
+    Withdraw {
+        client: u32,
+        command: Option<u32>,
     },
     Send,
     /// The answer to one of those under way, or to any number.
@@ -30,7 +37,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0..4_u32).prop_map(|client| Step::Begin { client }),
+        8 => (0..4_u32, any::<bool>()).prop_map(|(client, is_question)| Step::Begin { client, is_question }),
+        2 => (0..4_u32, prop::option::of(0..60_u32))
+            .prop_map(|(client, command)| Step::Withdraw { client, command }),
         6 => Just(Step::Send),
         5 => (0..8_usize, prop::bool::weighted(0.6)).prop_map(|(which, works)| Step::Answer { which, works }),
         1 => (0..60_u64).prop_map(Step::AnswerTo),
@@ -40,13 +49,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+struct Open {
+    client: u32,
+    is_question: bool,
+    weight: usize,
+}
+
 /// What is known from outside.
 struct Model {
     calls: Calls,
     now: Instant,
     concurrency: usize,
-    /// The client of each call that was admitted and has not ended, by the id of its command.
-    open: BTreeMap<u32, u32>,
+    /// The calls that were admitted and have not ended, by the ids of their commands.
+    open: BTreeMap<u32, Open>,
     /// Those that were sent, by number: the ids of their commands.
     sent: BTreeMap<u64, u32>,
     /// The newest id that was sent, by client.
@@ -66,7 +81,8 @@ impl Model {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Begin { client } => self.begin(client),
+            Step::Begin { client, is_question } => self.begin(client, is_question),
+            Step::Withdraw { client, command } => self.withdraw(client, command),
             Step::Send => self.send(),
             Step::Answer { which, works } => {
                 if let Some(&number) = self.sent.keys().nth(which) {
@@ -87,24 +103,37 @@ impl Model {
         assert!(self.calls.next_deadline().is_none_or(|next| next > self.now));
         assert_eq!(self.calls.under_way(), self.sent.len());
         assert!(self.open.len() <= CALLS_MAX);
-        let weight: usize = self.open.len() * rpc(0).weight();
+        let weight: usize = self.open.values().map(|open| open.weight).sum();
         assert_eq!(self.calls.shares.taken(), (self.open.len(), weight));
     }
 
-    fn begin(&mut self, client: u32) {
+    fn begin(&mut self, client: u32, is_question: bool) {
         self.begun += 1;
-        let mut call = rpc(client);
+        let mut call = if is_question { subscribe(client, 0) } else { rpc(client) };
         call.reply_to.command.id = self.begun;
+        let open = Open { client, is_question, weight: call.weight() };
         match self.calls.begin(Some("shop"), call, self.now) {
-            Ok(()) => drop(self.open.insert(self.begun, client)),
+            Ok(()) => drop(self.open.insert(self.begun, open)),
             Err(ended) => assert_eq!(ended.call.reply_to.command.id, self.begun),
         }
+    }
+
+    /// Questions about the client end that have not been sent, and nothing else.
+    fn withdraw(&mut self, client: u32, command: Option<u32>) {
+        self.calls.withdraw(client_of(&rpc(client)), command, self.now);
+        let sent: BTreeSet<u32> = self.sent.values().copied().collect();
+        let ends = |id: u32, open: &Open| {
+            let is_meant = command.is_none_or(|command| command == id);
+            open.client == client && open.is_question && is_meant && !sent.contains(&id)
+        };
+        let ended = &mut self.ended;
+        self.open.retain(|&id, open| !ends(id, open) || !ended.insert(id));
     }
 
     fn send(&mut self) {
         let Some(Outgoing { number, call, .. }) = self.calls.next_to_send(self.now) else { return };
         let id = call.reply_to.command.id;
-        let client = self.open[&id];
+        let client = self.open[&id].client;
         let last = self.order.insert(client, id);
         assert!(last.is_none_or(|last| last < id), "a client's calls stay in order");
         assert_eq!(self.sent.insert(number, id), None, "no number is used twice");

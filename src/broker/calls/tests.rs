@@ -16,6 +16,14 @@ pub(super) fn rpc(client: u32) -> Box<Call> {
     })
 }
 
+/// A question whether a client may subscribe, for its command with this id.
+pub(super) fn subscribe(client: u32, command: u32) -> Box<Call> {
+    let mut call = rpc(client);
+    call.reply_to.command.id = command;
+    call.ask = Ask::Subscribe { topic: "t".into(), data: None };
+    call
+}
+
 pub(super) fn granted() -> Result<BackendAnswer, CallFault> {
     Ok(BackendAnswer::Granted(Terms::Send))
 }

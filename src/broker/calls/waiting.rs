@@ -1,6 +1,8 @@
 //! Calls that wait for their backend. Clients take turns, one call each, so that nobody's call waits behind many of another
-//! client; the calls of one client stay in their order. Pure: time is an argument.
+//! client; the calls of one client stay in their order. Those about a client that has left are found among its own calls
+//! alone, however many others wait. Pure: time is an argument.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -22,21 +24,16 @@ pub(super) struct Waiting {
 /// In which round a call is sent, and its number.
 type Place = (u64, u64);
 
-/// The calls of one client.
-#[derive(Debug)]
-struct Queue {
-    waiting: usize,
-    /// The round of the last one.
-    last_round: u64,
-}
+/// Where the calls of one client wait, in their order. Is not empty.
+type Queue = VecDeque<Place>;
 
 impl Waiting {
     /// Adds a call of this number, of which none is used twice, to wait until `deadline`.
     pub(super) fn push(&mut self, number: u64, call: Box<Call>, deadline: Instant) {
-        let queue = self.clients.entry(client_of(&call)).or_insert(Queue { waiting: 0, last_round: 0 });
+        let queue = self.clients.entry(client_of(&call)).or_default();
         // Not in this round: whoever comes again and again would always be first.
-        let round = if queue.waiting == 0 { self.round } else { queue.last_round } + 1;
-        *queue = Queue { waiting: queue.waiting + 1, last_round: round };
+        let round = queue.back().map_or(self.round, |&(last_round, _)| last_round) + 1;
+        queue.push_back((round, number));
         self.calls.insert((round, number), call, Some(deadline));
     }
 
@@ -57,12 +54,26 @@ impl Waiting {
         self.take(place)
     }
 
+    /// Takes out the calls about this client, or only that of one of its commands, with their numbers.
+    pub(super) fn withdraw(&mut self, client: Client, command: Option<u32>) -> Vec<(u64, Box<Call>)> {
+        let Some(queue) = self.clients.get(&client) else { return Vec::new() };
+        let is_withdrawn = |call: &Call| {
+            call.ask.kind().is_about_client()
+                && command.is_none_or(|command| command == call.reply_to.command.id)
+        };
+        let places =
+            queue.iter().filter(|&&place| self.calls.get(place).is_some_and(|call| is_withdrawn(call)));
+        let places: Vec<_> = places.copied().collect();
+        places.into_iter().filter_map(|place| self.take(place)).collect()
+    }
+
     fn take(&mut self, place: Place) -> Option<(u64, Box<Call>)> {
         let call = self.calls.remove(place)?;
         let client = client_of(&call);
         let queue = self.clients.get_mut(&client).expect("it has a call that waits");
-        queue.waiting -= 1;
-        if queue.waiting == 0 {
+        let at = queue.binary_search(&place).expect("places rise, and this is one of them");
+        queue.remove(at);
+        if queue.is_empty() {
             self.clients.remove(&client);
         }
         Some((place.1, call))
@@ -91,8 +102,9 @@ pub(super) fn client_of(call: &Call) -> Client {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::rpc;
+    use super::super::tests::{rpc, subscribe};
     use super::*;
+    use crate::domain::mail::ClientKey;
     use std::time::Duration;
 
     fn push(waiting: &mut Waiting, now: Instant, client: u32, numbers: std::ops::Range<u64>) {
@@ -138,5 +150,26 @@ mod tests {
         assert_eq!((expired, waiting.len()), (vec![0, 1], 2));
         assert_eq!(popped(&mut waiting, 9), [3, 2]);
         assert!(waiting.clients.is_empty() && waiting.next_deadline().is_none());
+    }
+
+    #[test]
+    fn questions_about_a_client_that_has_left_are_taken_out_and_its_requests_stay() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        push(&mut waiting, now, 1, 0..2);
+        for (number, command) in [(2, 7), (3, 8), (4, 9)] {
+            waiting.push(number, subscribe(1, command), now + Duration::from_secs(1));
+        }
+        waiting.push(5, subscribe(2, 7), now);
+        let mut withdrawn = |slot, generation, command| {
+            let taken = waiting.withdraw((0, ClientKey { slot, generation }), command);
+            taken.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        assert_eq!(withdrawn(1, 2, None), [0; 0], "a later client in the same slot");
+        assert_eq!(withdrawn(1, 1, Some(1)), [0; 0], "that is an rpc");
+        assert_eq!(withdrawn(1, 1, Some(8)), [3]);
+        assert_eq!(withdrawn(1, 1, None), [2, 4]);
+        assert_eq!(withdrawn(1, 1, None), [0; 0]);
+        assert_eq!(popped(&mut waiting, 9), [0, 5, 1]);
+        assert!(waiting.clients.is_empty());
     }
 }

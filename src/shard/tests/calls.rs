@@ -48,6 +48,20 @@ impl World {
         self.tell(Mail::Called { to: call.reply_to.command, called: Box::new(called) });
     }
 
+    /// A client closes its connection, or loses it.
+    fn leaves(&mut self, peer: &Peer, is_closed: bool) {
+        if is_closed {
+            self.tell(Mail::Disconnect {
+                client: peer.key,
+                closing: Closing::Known(CloseReason::ForceDisconnect),
+            });
+        }
+        peer.pipe().ended = true;
+        self.shard.hung_up(peer.key.slot);
+        self.tick();
+        assert!(!self.is_alive(peer));
+    }
+
     fn grant(&mut self, call: &Call, terms: Terms) {
         self.answer(call, Ok(BackendAnswer::Granted(terms)));
     }
@@ -191,6 +205,51 @@ fn a_client_that_leaves_while_its_backend_is_asked_is_gone() {
     let another = world.said(CONNECT);
     world.grant(&call, Terms::Connect(Some(Box::new(ConnectTerms { claims: claims.into(), data: None }))));
     assert!(!another.got().contains(r#""connect":"#), "the answer is for nobody else");
+}
+
+/// Only what the backend is asked about the client itself is withdrawn, and a client that it is not asked about costs nothing.
+#[test]
+fn what_is_asked_about_a_client_that_has_left_is_withdrawn() {
+    for (command, is_withdrawn) in [
+        ("", false),
+        (r#"{"id":2,"rpc":{"method":"m"}}"#, false),
+        (r#"{"id":2,"publish":{"channel":"asked:t","data":1}}"#, false),
+        (r#"{"id":2,"subscribe":{"channel":"asked:t"}}"#, true),
+    ] {
+        for is_closed in [true, false] {
+            let mut world = asking(|_| ());
+            let peer = world.connect();
+            world.say(&peer, command);
+            assert_eq!(world.requests.take().is_some(), !command.is_empty());
+            world.leaves(&peer, is_closed);
+            let withdrawn = world.requests.take();
+            let expected = (peer.key, None);
+            let is_meant = matches!(withdrawn, Some(Request::Withdraw { client, command, .. }) if (client, command) == expected);
+            assert_eq!(
+                (is_meant, withdrawn.is_some()),
+                (is_withdrawn, is_withdrawn),
+                "{command}: {withdrawn:?}"
+            );
+            assert!(world.requests.take().is_none(), "once");
+        }
+    }
+}
+
+#[test]
+fn a_connect_and_what_expires_are_withdrawn_with_their_client() {
+    let mut world = asking(asks_who_comes);
+    let peer = world.said(CONNECT);
+    world.call();
+    world.leaves(&peer, false);
+    assert!(matches!(world.requests.take(), Some(Request::Withdraw { client, .. }) if client == peer.key));
+    let peer = world.said(CONNECT);
+    let call = world.call();
+    let claims = world.claims("", 10);
+    world.grant(&call, Terms::Connect(Some(Box::new(ConnectTerms { claims: claims.into(), data: None }))));
+    world.seconds(11);
+    assert!(matches!(world.call().ask, Ask::Refresh));
+    world.leaves(&peer, true);
+    assert!(matches!(world.requests.take(), Some(Request::Withdraw { client, .. }) if client == peer.key));
 }
 
 #[test]

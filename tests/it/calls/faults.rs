@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use serde_json::json;
 use super::backend::{Backend, Does};
 use crate::support::engine::Engine;
 use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 
 /// An engine whose clients' requests this backend answers, with further keys of its table and of the file.
 fn answered_by(url: &str, keys: &str, more: &str) -> Engine {
@@ -186,6 +187,39 @@ fn an_answer_for_a_client_that_has_left_is_for_nobody() {
     let mut comes = engine.client();
     assert!(comes.is_silent_for(Duration::from_millis(600)));
     assert!(comes.command(r#""rpc":{"method":"m","data":1}"#).contains("for somebody"));
+}
+
+/// A backend that is asked about one client after the other. It is held up while most of them give up.
+#[test]
+fn a_hook_is_not_asked_about_clients_that_left_while_they_waited() {
+    let is_held = Arc::new(AtomicBool::new(true));
+    let holds = Arc::clone(&is_held);
+    let backend = Backend::start(move |asked| {
+        while holds.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Does::Answers(json!({"result": {"user": asked.body["name"]}}))
+    });
+    let waits_long = "concurrency = 1\ntimeout = \"20s\"\nqueue_timeout = \"20s\"";
+    let engine = answered_by(&backend.url("/"), waits_long, "[hooks]\nconnect = \"shop\"\n");
+    let connect = |name: &str| {
+        let mut client = RawClient::open(engine.client_address());
+        client.send(&format!(r#"{{"id":1,"connect":{{"name":"{name}"}}}}"#));
+        client
+    };
+    let mut first = connect("first");
+    wait_until(SOON, "the backend to be asked", || !backend.asked().is_empty());
+    let leave: Vec<_> = (0..50).map(|n| connect(&format!("leaves{n}"))).collect();
+    let labels = [("backend", "shop"), ("call", "connect"), ("outcome", "left")];
+    let waiting = || engine.metric("fanfare_calls_waiting", &[("backend", "shop")]);
+    wait_until(SOON, "the others to wait", || waiting() == 50.0);
+    drop(leave);
+    wait_until(SOON, "their calls to be dropped", || engine.metric("fanfare_calls_total", &labels) == 50.0);
+    let mut last = connect("last");
+    is_held.store(false, Ordering::Relaxed);
+    assert!(first.line().contains(r#""connect":"#) && last.line().contains(r#""connect":"#));
+    let asked: Vec<_> = backend.asked().iter().map(|asked| asked.body["name"].clone()).collect();
+    assert_eq!(asked, ["first", "last"]);
 }
 
 #[test]
