@@ -12,6 +12,7 @@ use crate::session::action::{Action, Asking, ProtocolError, Until};
 use crate::session::expiry::{End, Now};
 use crate::session::identity::Identity;
 use crate::session::options::{SubscribeOptions, Wanted};
+use crate::session::rare::Subscribing;
 use crate::session::rules::{Facts, Rules};
 use crate::session::{Pending, Session};
 
@@ -68,8 +69,9 @@ impl Session {
             Asking::Connect(command) => self.connect_is_asked(id, command),
             Asking::Subscribe(command) => {
                 self.asked(id, &command.topic, Pending::Subscribe);
-                let wanted = Wanted::from(&command);
-                self.change_extra(|extra| extra.subscribing.push((id, wanted)));
+                let topic = (*command.topic).into();
+                let subscribing = Subscribing { id, topic, wanted: Wanted::from(&command) };
+                self.change_extra(|extra| extra.subscribing.push(subscribing));
             }
             Asking::Publish { topic, .. } => self.asked(id, &topic, Pending::PublishHook(bytes)),
         }
@@ -77,6 +79,9 @@ impl Session {
 
     /// Decides about a subscribe that the application's backend has granted. The command counts as answered. Returns how
     /// the client is to be subscribed, or nothing if no such command waits.
+    ///
+    /// # Errors
+    /// By the backend's answer, the subscription has expired already.
     pub fn subscribe_answered(
         &mut self,
         id: u32,
@@ -84,19 +89,30 @@ impl Session {
         terms: &SubscriptionTerms,
         rules: Rules<'_>,
         now: Now,
-    ) -> Option<SubscribeOptions> {
-        let wanted = self.take_wanted(id)?;
+    ) -> Option<Result<SubscribeOptions, ErrorCode>> {
+        let wanted = self.take_wanted(id, topic)?;
         self.answered(id);
+        if terms.has_ended(now.unix, rules.leeway) {
+            return Some(Err(ErrorCode::Expired));
+        }
         if !terms.is_plain() {
             let renewal = rules.renewal(&rules.namespace(topic).sub_refresh_hook, false);
             self.grant(id, terms, renewal, now);
         }
-        Some(SubscribeOptions::granted(rules.namespace(topic), terms.overrides, wanted))
+        Some(Ok(SubscribeOptions::granted(rules.namespace(topic), terms.overrides, wanted)))
     }
 
-    fn take_wanted(&mut self, id: u32) -> Option<Wanted> {
-        let at = self.extra()?.subscribing.iter().position(|(of, _)| *of == id)?;
-        Some(self.change_extra(|extra| extra.subscribing.swap_remove(at).1))
+    fn take_wanted(&mut self, id: u32, topic: &str) -> Option<Wanted> {
+        let is_meant = |one: &Subscribing| one.id == id && *one.topic == *topic;
+        let at = self.extra()?.subscribing.iter().position(is_meant)?;
+        Some(self.change_extra(|extra| extra.subscribing.swap_remove(at).wanted))
+    }
+
+    /// The subscribe to this topic that the application's backend is asked about, by the command's id.
+    #[must_use]
+    pub fn subscribe_asked_about(&self, topic: &str) -> Option<u32> {
+        let found = self.extra()?.subscribing.iter().find(|one| *one.topic == *topic);
+        found.map(|one| one.id)
     }
 
     /// Notes that the application's backend is asked for how long the connection may stay.

@@ -121,7 +121,7 @@ impl Session {
                 rare.unanswered.remove(id);
                 rare.grants.drop_of_command(id);
                 if rare.extra().is_some_and(|extra| !extra.subscribing.is_empty()) {
-                    rare.change_extra(|extra| extra.subscribing.retain(|(of, _)| *of != id));
+                    rare.change_extra(|extra| extra.subscribing.retain(|one| one.id != id));
                 }
             });
         }
@@ -146,7 +146,7 @@ impl Session {
     pub fn check(&self, has: impl Fn(TopicSlot) -> bool) {
         let Some(rare) = &self.rare else { return };
         let (commands, topics) = rare.grants.owners();
-        let subscribing = rare.extra().into_iter().flat_map(|extra| &extra.subscribing).map(|&(id, _)| id);
+        let subscribing = rare.extra().into_iter().flat_map(|extra| &extra.subscribing).map(|one| one.id);
         for id in commands.chain(subscribing) {
             assert!(rare.unanswered.contains(id), "something is kept for command {id}, which is answered");
         }

@@ -32,13 +32,22 @@ pub(super) struct Rare {
 pub(super) struct Extra {
     /// The connect that waits for the application's backend, or for the subscriptions that come with it.
     pub(super) connecting: Option<Connecting>,
-    /// How the client wants to be subscribed, for each subscribe that the application's backend is asked about, by the
-    /// command's id. At most as many as the client may have subscriptions.
-    pub(super) subscribing: Vec<(u32, Wanted)>,
+    /// The subscribes that the application's backend is asked about. At most as many as the client may have subscriptions.
+    pub(super) subscribing: Vec<Subscribing>,
     /// What backends may be sent of the headers that it came with.
     pub(super) headers: Option<Arc<[Header]>>,
     /// What backends are told of it, and nobody else: JSON without line breaks.
     pub(super) meta: Option<Box<str>>,
+}
+
+/// A subscribe that the application's backend is asked about.
+#[derive(Debug)]
+pub(super) struct Subscribing {
+    /// The command's.
+    pub(super) id: u32,
+    pub(super) topic: Box<str>,
+    /// How the client wants to be subscribed.
+    pub(super) wanted: Wanted,
 }
 
 impl Rare {

@@ -233,7 +233,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let (slot, now) = (to.client.slot, self.now());
         let session = &mut self.clients[slot].session;
         let options = session.subscribe_answered(to.id, topic, terms, self.settings.rules(), now);
-        let Some(options) = options else { return };
+        let options = match options {
+            Some(Ok(options)) => options,
+            Some(Err(error)) => return self.reply(to, &Reply::Error(error)),
+            None => return,
+        };
         match self.join(slot, topic, to.id, options, Room::Found) {
             Joined::Later => {}
             Joined::AtOnce => self.send_reply(to),

@@ -3,7 +3,9 @@
 use super::tokens::{connection, subscription_token};
 use super::*;
 use crate::auth::SubscriptionTerms;
+use crate::base::clock::UnixTime;
 use crate::domain::call::{ConnectTerms, Header};
+use crate::domain::reasons::ErrorCode;
 
 fn world() -> World {
     World::new(asks_backend)
@@ -172,13 +174,28 @@ fn a_backend_decides_about_subscribes_without_a_token() {
     let terms = SubscriptionTerms { info: Some("[1]".into()), data: Some("2".into()), ..Default::default() };
     let mut answer = |id| session.subscribe_answered(id, "asked:t", &terms, world.rules(), ROOM.now);
     assert_eq!(answer(9), None);
-    let options = answer(2).unwrap();
+    let options = answer(2).unwrap().unwrap();
     assert!(options.recoverable && options.recover.is_some_and(|resume| resume.rejects_unrecovered));
     assert_eq!(answer(2), None, "a second answer");
     assert!(!session.has_unanswered());
     session.subscribed(2, TopicSlot(4));
     assert_eq!(session.info_in(TopicSlot(4)), Some("[1]"));
     assert_eq!(session.take_data_of(TopicSlot(4)).as_deref(), Some("2"));
+}
+
+/// As Centrifugo answers.
+#[test]
+fn a_subscription_that_has_expired_by_the_backends_answer_is_not_made() {
+    let world = world();
+    for (before, expected) in [(1, Some(ErrorCode::Expired)), (0, Some(ErrorCode::Expired)), (-1, None)] {
+        let mut session = connected();
+        call(&world, &mut session, subscribe(2, "asked:t"), ROOM);
+        let expires = ROOM.now.unix.as_micros().checked_add_signed(-before * 1_000_000).unwrap();
+        let terms = SubscriptionTerms { expires: Some(UnixTime::from_micros(expires)), ..Default::default() };
+        let answer = session.subscribe_answered(2, "asked:t", &terms, world.rules(), ROOM.now).unwrap();
+        assert_eq!(answer.err(), expected, "{before} s ago");
+        assert!(!session.has_unanswered());
+    }
 }
 
 #[test]
