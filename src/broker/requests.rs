@@ -172,7 +172,13 @@ impl Broker {
         let mail = |client| Mail::Unsubscribe { client, topic: TopicName::clone(topic), code };
         match client {
             Some((shard, client)) => self.outbox.push(shard, mail(Some(client))),
-            None => self.outbox.push_to_all(|| mail(None)),
+            None => {
+                self.outbox.push_to_all(|| mail(None));
+                // They are in no list of subscribers yet. There are at most `limits.calls` of them.
+                for (shard, client) in self.calls.subscribing(topic) {
+                    self.outbox.push(shard, mail(Some(client)));
+                }
+            }
         }
     }
 

@@ -336,6 +336,8 @@
 //!
 //! When a client leaves, what waits in the queue about it is dropped: its connect, its subscribes, and what prolongs it. That
 //! is counted with the outcome `left`. Requests, messages and publishes of a client that has left are sent all the same.
+//! The same happens to a subscribe when the API's `unsubscribe` names the topic before the answer
+//! has come: it gets error 103, and an answer that still comes changes nothing.
 //!
 //! An answer that cannot be used, by its content, its length or its status, is told in the log with the backend, the call and
 //! what is wrong with it, and so is a message of a client that no backend gets: once in ten seconds for each backend, with how

@@ -153,9 +153,21 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Ends the session of a client that leaves. What the backend is asked about it need not be sent any more.
     pub(super) fn end_session(&mut self, slot: u32) {
         if self.clients[slot].session.end() {
-            let (shard, client) = (self.identity.shard, self.clients.key(slot));
-            self.broker.requests.withdraw(Request::Withdraw { shard, client, command: None });
+            self.withdraw(slot, None);
         }
+    }
+
+    fn withdraw(&mut self, slot: u32, command: Option<u32>) {
+        let (shard, client) = (self.identity.shard, self.clients.key(slot));
+        self.broker.requests.withdraw(Request::Withdraw { shard, client, command });
+    }
+
+    /// An operator ends a subscription for which the backend is still asked: the subscribe is refused, whatever is answered.
+    pub(super) fn refuse_asked_subscribe(&mut self, slot: u32, topic: &str) {
+        let Some(id) = self.clients[slot].session.subscribe_asked_about(topic) else { return };
+        self.withdraw(slot, Some(id));
+        let to = CommandKey { client: self.clients.key(slot), id };
+        self.reply(to, &Reply::Error(ErrorCode::PermissionDenied));
     }
 
     /// Takes the answer to a call. Nobody waits for it if the client is leaving.

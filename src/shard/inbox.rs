@@ -157,8 +157,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn unsubscribe_for_operator(&mut self, client: Option<ClientKey>, topic: &str, code: UnsubscribeCode) {
         match client {
             Some(client) if self.clients.find(client).is_some() => {
-                if let Some(topic) = self.subscribed(client.slot, topic) {
-                    self.end_subscription(client.slot, topic, code);
+                match self.subscribed(client.slot, topic) {
+                    Some(topic) => self.end_subscription(client.slot, topic, code),
+                    None => self.refuse_asked_subscribe(client.slot, topic),
                 }
             }
             Some(_) => {}

@@ -140,6 +140,11 @@ impl Backend {
         withdrawn
     }
 
+    /// The calls that wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Call> {
+        self.waiting.iter()
+    }
+
     /// A call that was sent has ended.
     pub(super) fn landed(&mut self) {
         self.under_way -= 1;

@@ -26,7 +26,7 @@ use rustc_hash::FxHashMap;
 use crate::base::deadline_table::DeadlineTable;
 use crate::config::{AMQP_BACKEND, Config};
 use crate::domain::call::{BackendAnswer, CallFault, CallKind, Sign};
-use crate::domain::mail::Call;
+use crate::domain::mail::{Ask, Call};
 use crate::stats::{BackendsStats, CallOutcome};
 
 use super::shares::{Client, Sender, Shares};
@@ -216,12 +216,36 @@ impl Calls {
     }
 
     /// Drops the calls about a client that have not been sent, or only that of one of its commands: nobody waits for an answer.
+    /// The answer to one that has been sent belongs to no command any more, as a later command may have the same id.
     pub(super) fn withdraw(&mut self, client: Client, command: Option<u32>, now: Instant) {
+        if let Some(command) = command {
+            self.disown(client, command);
+        }
         for at in 0..self.backends.len() {
             for (number, call) in self.backends[at].withdraw(client, command) {
                 self.end(number, at, call, Err(CallFault::Left), now);
             }
         }
+    }
+
+    fn disown(&mut self, client: Client, command: u32) {
+        let is_meant = |UnderWay { call, .. }: &UnderWay| {
+            let is_of_command = client_of(call) == client && call.reply_to.command.id == command;
+            is_of_command && call.ask.kind().is_about_client()
+        };
+        let found = self.under_way.iter().find(|(_, flight)| is_meant(flight)).map(|(number, _)| number);
+        if let Some(UnderWay { call, .. }) = found.and_then(|number| self.under_way.get_mut(number)) {
+            call.reply_to.command.id = 0;
+        }
+    }
+
+    /// The clients whose subscribes to a topic backends are asked about.
+    pub(super) fn subscribing(&self, topic: &str) -> Vec<Client> {
+        let waiting = self.backends.iter().flat_map(Backend::waiting);
+        let all = waiting.chain(self.under_way.iter().map(|(_, flight)| &*flight.call));
+        let is_meant =
+            |call: &&Call| matches!(&call.ask, Ask::Subscribe { topic: asked, .. } if **asked == *topic);
+        all.filter(is_meant).map(client_of).collect()
     }
 
     /// A call that was sent has ended.

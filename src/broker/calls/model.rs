@@ -68,6 +68,8 @@ struct Model {
     order: BTreeMap<u32, u32>,
     begun: u32,
     ended: BTreeSet<u32>,
+    /// Calls that were withdrawn when they had been sent.
+    disowned: BTreeSet<u32>,
 }
 
 const CALLS_MAX: usize = 8;
@@ -76,7 +78,17 @@ impl Model {
     fn new() -> Self {
         let calls = Calls::new(&settings(2, 4, true), BackendsStats::default());
         let (open, sent, order, ended) = Default::default();
-        Self { calls, now: Instant::now(), concurrency: 2, open, sent, order, begun: 0, ended }
+        Self {
+            calls,
+            now: Instant::now(),
+            concurrency: 2,
+            open,
+            sent,
+            order,
+            begun: 0,
+            ended,
+            disowned: BTreeSet::new(),
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -111,10 +123,12 @@ impl Model {
         self.begun += 1;
         let mut call = if is_question { subscribe(client, 0) } else { rpc(client) };
         call.reply_to.command.id = self.begun;
+        // The id of its command may be taken from it.
+        call.caller.client = self.begun.to_string().into();
         let open = Open { client, is_question, weight: call.weight() };
         match self.calls.begin(Some("shop"), call, self.now) {
             Ok(()) => drop(self.open.insert(self.begun, open)),
-            Err(ended) => assert_eq!(ended.call.reply_to.command.id, self.begun),
+            Err(ended) => assert_eq!(id_of(&ended.call), self.begun),
         }
     }
 
@@ -126,13 +140,19 @@ impl Model {
             let is_meant = command.is_none_or(|command| command == id);
             open.client == client && open.is_question && is_meant && !sent.contains(&id)
         };
+        if let Some(command) = command
+            && sent.contains(&command)
+            && self.open.get(&command).is_some_and(|open| open.client == client && open.is_question)
+        {
+            self.disowned.insert(command);
+        }
         let ended = &mut self.ended;
         self.open.retain(|&id, open| !ends(id, open) || !ended.insert(id));
     }
 
     fn send(&mut self) {
         let Some(Outgoing { number, call, .. }) = self.calls.next_to_send(self.now) else { return };
-        let id = call.reply_to.command.id;
+        let id = id_of(call);
         let client = self.open[&id].client;
         let last = self.order.insert(client, id);
         assert!(last.is_none_or(|last| last < id), "a client's calls stay in order");
@@ -149,10 +169,16 @@ impl Model {
     }
 
     fn end(&mut self, ended: &Ended) {
-        let id = ended.call.reply_to.command.id;
+        let id = id_of(&ended.call);
+        let is_disowned = self.disowned.remove(&id);
+        assert_eq!(ended.call.reply_to.command.id, if is_disowned { 0 } else { id });
         assert!(self.open.remove(&id).is_some() && self.ended.insert(id), "call {id} ends once");
         self.sent.retain(|_, sent| *sent != id);
     }
+}
+
+fn id_of(call: &Call) -> u32 {
+    call.caller.client.parse().expect("the id of its command")
 }
 
 fn settings(concurrency: usize, queue: usize, is_there: bool) -> Config {

@@ -274,6 +274,22 @@ fn a_reload_refuses_what_waits_for_a_backend_that_is_gone() {
 }
 
 #[test]
+fn the_answer_to_a_withdrawn_call_belongs_to_no_command() {
+    let (mut calls, now) = calls(|backend| backend.concurrency = 1);
+    for (client, command) in [(1, 7), (2, 7)] {
+        assert!(calls.begin(Some("shop"), subscribe(client, command), now).is_ok());
+    }
+    begin_all(&mut calls, 3, 1, now);
+    assert_eq!(sent(&mut calls, now), [(1, 1)]);
+    let clients = [2, 1].map(|client| client_of(&rpc(client)));
+    assert_eq!((calls.subscribing("t"), calls.subscribing("u")), (clients.to_vec(), Vec::new()));
+    clients.into_iter().for_each(|client| calls.withdraw(client, Some(7), now));
+    let ended = calls.answered(1, now, |_, _| granted()).unwrap();
+    assert_eq!(ended.call.reply_to.command.id, 0);
+    assert_eq!(sent(&mut calls, now), [(3, 3)], "that of the other client was not sent");
+}
+
+#[test]
 fn each_end_is_counted() {
     let stats = BackendsStats::default();
     let (mut calls, now) = (Calls::new(&config(|backend| backend.queue = 0), stats.clone()), Instant::now());

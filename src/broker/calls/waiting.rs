@@ -79,6 +79,11 @@ impl Waiting {
         Some((place.1, call))
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().map(|(_, call)| &**call)
+    }
+
     /// The earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.calls.next_deadline()

@@ -6,7 +6,7 @@ use crate::base::clock::UnixTime;
 use crate::config::{Anonymous, Backend, Namespace};
 use crate::domain::call::{BackendAnswer, BackendError, ConnectTerms, PublishTerms, Terms};
 use crate::domain::mail::{Answer, Ask, Call, Called, TopicName};
-use crate::domain::reasons::Closing;
+use crate::domain::reasons::{Closing, UnsubscribeCode};
 
 const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 
@@ -233,6 +233,30 @@ fn what_is_asked_about_a_client_that_has_left_is_withdrawn() {
             assert!(world.requests.take().is_none(), "once");
         }
     }
+}
+
+#[test]
+fn a_subscribe_that_an_operator_ends_while_the_backend_is_asked_is_refused() {
+    let mut world = asking(|_| ());
+    let peer = world.connect();
+    let subscribe = r#"{"id":2,"subscribe":{"channel":"asked:t"}}"#;
+    world.say(&peer, subscribe);
+    let call = world.call();
+    for topic in ["asked:u", "asked:t"] {
+        assert_eq!(peer.got(), "");
+        let client = Some(peer.key);
+        world.tell(Mail::Unsubscribe { client, topic: topic.into(), code: UnsubscribeCode::Server });
+    }
+    let got = peer.got();
+    assert!(got.contains(r#"{"id":2,"error":{"code":103,"#), "{got}");
+    let withdrawn = world.requests.take();
+    assert!(
+        matches!(withdrawn, Some(Request::Withdraw { client, command: Some(2), .. }) if client == peer.key)
+    );
+    world.grant(&call, Terms::Subscribe(Box::default()));
+    assert!(world.requests.take().is_none() && peer.got().is_empty(), "nothing is attached");
+    world.say(&peer, subscribe);
+    assert!(matches!(world.call().ask, Ask::Subscribe { .. }));
 }
 
 #[test]
