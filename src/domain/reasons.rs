@@ -65,6 +65,8 @@ close_reasons! {
     NoPong = 3012 "no pong" no_pong Other,
     /// An operator asked the client to reconnect.
     ForceReconnect = 3011 "force reconnect" force_reconnect Other,
+    /// The connect command was answered with an error after which the client may come again, and it has not left by itself.
+    ConnectFailed = 3004 "connect failed" connect_failed Other,
     /// The connection's token has expired, and the client has not sent another one in time.
     Expired = 3005 "connection expired" expired Other,
     /// A token that is not valid, or is another user's.
@@ -77,6 +79,8 @@ close_reasons! {
     ForceDisconnect = 3503 "force disconnect" force_disconnect Other,
     /// Binary data where JSON is spoken.
     InappropriateProtocol = 3506 "inappropriate protocol" inappropriate_protocol Client,
+    /// The connect command was answered with an error for good, and the client has not left by itself.
+    ConnectRefused = 3507 "connect refused" connect_refused Client,
     /// The request is not offered here.
     NotAvailable = 3508 "not available" not_available Client,
     /// An operator closed the client with a code and a reason of the application ([`Closing`]).

@@ -170,14 +170,13 @@ impl Session {
 
     /// Answers a connect with an error.
     pub(super) fn refuse_connect<'a>(&mut self, id: u32, error: ErrorCode, now: Now) -> Action<'a> {
-        self.end_refused(comes_back(error), now);
+        self.end_refused(reason_after(error), now);
         Action::RefuseConnect { id, error }
     }
 
     /// Notes that a connect is answered with an error: the client is not heard any more, and waits for no answers. An SDK
-    /// leaves by itself when it has read the error. Another client has `timeouts.close` for that.
-    fn end_refused(&mut self, comes_back: bool, now: Now) {
-        let reason = if comes_back { CloseReason::Expired } else { CloseReason::BadRequest };
+    /// leaves by itself when it has read the error. Another client has `timeouts.close` for that, and is closed for `reason`.
+    fn end_refused(&mut self, reason: CloseReason, now: Now) {
         (self.state, self.since, self.rare) = (State::Refused(reason), now.moment, None);
     }
 
@@ -247,18 +246,27 @@ impl Session {
         Accepted { ping, pong: !has_pings, ttl: self.connection_ttl(now) }
     }
 
-    /// Notes that the connect that waits has failed, and whether the client should come back. Returns the command.
-    pub fn fail_connect(&mut self, comes_back: bool, now: Now) -> Option<u32> {
+    /// Notes that the connect that waits has failed, and for which reason a client that stays is closed. Returns the command.
+    pub fn fail_connect(&mut self, reason: CloseReason, now: Now) -> Option<u32> {
         let id = self.connecting()?.id;
-        self.end_refused(comes_back, now);
+        self.end_refused(reason, now);
         Some(id)
     }
 }
 
-/// Whether a client that gets this error for its connect should come back.
+/// For which reason a client is closed that stays after its connect has got this error.
 #[must_use]
-pub fn comes_back(error: ErrorCode) -> bool {
-    error.is_temporary() || matches!(error, ErrorCode::TokenExpired | ErrorCode::Expired)
+pub fn reason_after(error: ErrorCode) -> CloseReason {
+    match error {
+        ErrorCode::TokenExpired | ErrorCode::Expired => CloseReason::Expired,
+        _ => reason_after_failure(error.is_temporary()),
+    }
+}
+
+/// The same for an error that may be one of the application's.
+#[must_use]
+pub fn reason_after_failure(is_temporary: bool) -> CloseReason {
+    if is_temporary { CloseReason::ConnectFailed } else { CloseReason::ConnectRefused }
 }
 
 /// The subscriptions that a connect brings. They need no permission, but topics must be possible and known.

@@ -47,7 +47,7 @@ use crate::domain::mail::TopicSlot;
 use crate::domain::reasons::CloseReason;
 
 pub use commands::is_request;
-pub use connecting::comes_back;
+pub use connecting::{reason_after, reason_after_failure};
 use rare::Rare;
 use unanswered::Unanswered;
 

@@ -1,5 +1,7 @@
 //! Which time-out of a client runs, and what follows when it is over.
 
+use std::fmt;
+
 use crate::base::moment::Moment;
 use crate::config::{Interval, Timeouts};
 use crate::domain::mail::TopicSlot;
@@ -36,6 +38,18 @@ pub enum Silence {
     Token,
     /// The end of its connection, after its connect command was refused. The client is closed for this reason.
     Leave(CloseReason),
+}
+
+/// What the client has not done, for the log.
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "no connect command in time (timeouts.connect)",
+            Self::Pong => "no answer to a ping in time (timeouts.pong)",
+            Self::Token => "no other token in time (timeouts.expired)",
+            Self::Leave(_) => "it stayed after its connect was answered with an error (timeouts.close)",
+        })
+    }
 }
 
 impl Silence {

@@ -14,8 +14,8 @@ use crate::domain::mail::{Ask, Call, Called, CommandKey, Request, TopicName, Top
 use crate::domain::reasons::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::action::Asking;
-use crate::session::comes_back;
 use crate::session::rules::Facts;
+use crate::session::{reason_after, reason_after_failure};
 use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::commands::Outcome;
@@ -180,9 +180,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Ok(BackendAnswer::Close(closing)) => self.disconnect(to.client, &closing),
             Ok(BackendAnswer::Error(BackendError { code, message, is_temporary })) => {
                 let failure = Failure { code, message: &message, is_temporary };
-                self.call_failed(to, kind, topic.as_ref(), &Reply::Failed(failure), is_temporary);
+                let reason = reason_after_failure(is_temporary);
+                self.call_failed(to, kind, topic.as_ref(), &Reply::Failed(failure), reason);
             }
-            Err(error) => self.call_failed(to, kind, topic.as_ref(), &Reply::Error(error), comes_back(error)),
+            Err(error) => {
+                self.call_failed(to, kind, topic.as_ref(), &Reply::Error(error), reason_after(error))
+            }
         }
     }
 
@@ -209,10 +212,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         kind: CallKind,
         topic: Option<&TopicName>,
         reply: &Reply<'_>,
-        comes_back: bool,
+        reason: CloseReason,
     ) {
         match (kind, topic) {
-            (CallKind::Connect, _) => self.fail_connect(to.client.slot, reply, comes_back),
+            (CallKind::Connect, _) => self.fail_connect(to.client.slot, reply, reason),
             (CallKind::Refresh, _) => self.connection_answered(to.client.slot, None),
             (CallKind::RefreshSubscription, Some(topic)) => {
                 self.subscription_answered(to.client.slot, topic, None);

@@ -11,9 +11,10 @@
 
 use crate::codec::reply::{EncodedSubscriptions, Reply, Subscribed};
 use crate::domain::mail::TopicSlot;
-use crate::domain::reasons::ErrorCode;
+use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::net::stream::Stream;
 use crate::session::action::ServerSide;
+use crate::session::reason_after;
 use crate::shard::Shard;
 use crate::shard::commands::Outcome;
 use crate::shard::membership::{Joined, Room};
@@ -38,7 +39,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 Joined::AtOnce | Joined::Later => {}
                 Joined::NoRoom => unreachable!("the topics of a connect are queued"),
                 Joined::NotNow => {
-                    self.fail_connect(slot, &Reply::Error(ErrorCode::TooManyRequests), true);
+                    let error = ErrorCode::TooManyRequests;
+                    self.fail_connect(slot, &Reply::Error(error), reason_after(error));
                     return Outcome::NotConnected;
                 }
             }
@@ -81,11 +83,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         true
     }
 
-    /// Answers a connect that waits with an error, and undoes what it has done. Without an answer to it, a client
-    /// `comes_back`, or does not.
-    pub(super) fn fail_connect(&mut self, slot: u32, error: &Reply<'_>, comes_back: bool) {
+    /// Answers a connect that waits with an error, and undoes what it has done. A client that stays is closed
+    /// for `reason`.
+    pub(super) fn fail_connect(&mut self, slot: u32, error: &Reply<'_>, reason: CloseReason) {
         let now = self.now();
-        let Some(id) = self.clients[slot].session.fail_connect(comes_back, now) else { return };
+        let Some(id) = self.clients[slot].session.fail_connect(reason, now) else { return };
         self.leave_all_topics(slot);
         self.drop_unfinished(slot);
         self.clients[slot].set_held(false);

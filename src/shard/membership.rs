@@ -19,7 +19,7 @@ use crate::domain::position::Position;
 use crate::domain::reasons::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::options::SubscribeOptions;
-use crate::session::{Pending, answers, comes_back};
+use crate::session::{Pending, answers, reason_after};
 use crate::shard::Shard;
 use crate::shard::pending::PendingSubscriber;
 use crate::shard::subscriptions::Subscription;
@@ -316,7 +316,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Tells a client that it is not subscribed to a topic that it waited for.
     fn refuse_subscription(&mut self, command: CommandKey, error: ErrorCode) {
         if self.clients[command.client.slot].is_held() {
-            self.fail_connect(command.client.slot, &Reply::Error(error), comes_back(error));
+            self.fail_connect(command.client.slot, &Reply::Error(error), reason_after(error));
         } else {
             self.reply(command, &Reply::Error(error));
         }

@@ -199,7 +199,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 let fault = "a message that was not whole in time (timeouts.message)";
                 self.close_for(slot, CloseReason::Slow, &fault);
             }
-            Late::Command(silence) => self.close(slot, silence.reason()),
+            Late::Command(silence) => self.close_for(slot, silence.reason(), &silence),
         }
     }
 

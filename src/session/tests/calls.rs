@@ -5,7 +5,7 @@ use super::*;
 use crate::auth::SubscriptionTerms;
 use crate::base::clock::UnixTime;
 use crate::domain::call::{ConnectTerms, Header};
-use crate::domain::reasons::ErrorCode;
+use crate::domain::reasons::{CloseReason, ErrorCode};
 
 fn world() -> World {
     World::new(asks_backend)
@@ -122,7 +122,7 @@ fn a_client_that_a_backend_does_not_know_is_anonymous_or_closed() {
         assert_eq!(answered(world, &mut asked_who_it_is(world), said), expected);
     }
     let mut refused = asked_who_it_is(&open);
-    assert_eq!(refused.fail_connect(true, ROOM.now), Some(1));
+    assert_eq!(refused.fail_connect(CloseReason::ConnectFailed, ROOM.now), Some(1));
     assert!(refused.is_refused());
 }
 

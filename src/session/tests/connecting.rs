@@ -146,16 +146,16 @@ fn a_connect_that_fails_after_it_waited_ends_the_session() {
     let world = needs_tokens();
     let mut session = connecting(&world);
     session.subscribed_by_server(TopicSlot(4), "t");
-    assert_eq!(session.fail_connect(true, ROOM.now), Some(1));
+    assert_eq!(session.fail_connect(CloseReason::ConnectFailed, ROOM.now), Some(1));
     assert_eq!((session.user(), session.awaits(1), session.has_grants()), ("", false, false));
     for read in [connect(1), subscribe(2, "t"), command(0, Method::Pong), malformed()] {
         assert_eq!(show(&world.handle(&mut session, read, ROOM)), "ignored");
     }
     let due = ROOM.now.moment.after(world.timeouts.close.0);
     assert_eq!(session.due(&world.timeouts), due);
-    let leaves = Expiry::Close(Silence::Leave(CloseReason::Expired));
+    let leaves = Expiry::Close(Silence::Leave(CloseReason::ConnectFailed));
     assert_eq!(session.expiry(due, &world.timeouts), leaves);
-    assert_eq!(session.fail_connect(true, ROOM.now), None, "it fails once");
+    assert_eq!(session.fail_connect(CloseReason::Expired, ROOM.now), None, "it fails once");
 }
 
 #[test]

@@ -174,6 +174,27 @@ fn a_backend_may_refuse_a_connect_or_close_or_not_answer() {
 }
 
 #[test]
+fn a_client_that_stays_after_its_connect_was_refused_is_told_so() {
+    let lasting =
+        BackendAnswer::Error(BackendError { code: 4403, message: "no".into(), is_temporary: false });
+    for (outcome, reason) in [
+        (Ok(error()), CloseReason::ConnectFailed),
+        (Err(ErrorCode::Internal), CloseReason::ConnectFailed),
+        (Ok(lasting), CloseReason::ConnectRefused),
+        (Err(ErrorCode::NotAvailable), CloseReason::ConnectRefused),
+        (Err(ErrorCode::Expired), CloseReason::Expired),
+    ] {
+        let mut world = asking(asks_who_comes);
+        let peer = world.said(CONNECT);
+        let call = world.call();
+        world.answer(&call, outcome);
+        assert!(!peer.got().contains(reason.text()));
+        world.seconds(20);
+        assert_eq!((world.closes(reason), peer.got().contains(reason.text())), (1, true), "{reason:?}");
+    }
+}
+
+#[test]
 fn a_backend_brings_subscriptions_with_a_connect() {
     let mut world = asking(asks_who_comes);
     let peer = world.said(CONNECT);

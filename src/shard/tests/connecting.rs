@@ -226,7 +226,7 @@ fn a_topic_that_cannot_be_attached_fails_the_connect_and_undoes_the_rest() {
     let detached: Vec<_> = std::iter::from_fn(|| world.requests.take()).collect();
     assert_eq!(detached.len(), 2, "{detached:?}");
     world.seconds(30);
-    assert_eq!(world.closes(CloseReason::BadRequest), 1);
+    assert_eq!(world.closes(CloseReason::ConnectRefused), 1);
 }
 
 /// Waiting with those who have not been told of the gap would take longer than an SDK does.
