@@ -13,7 +13,7 @@ const NAMES_BYTES: usize = 128;
 /// It does not say of which kind the call is: by HTTP the backend's URL does, and by AMQP the routing key.
 #[must_use]
 pub fn body(call: &Call, with_meta: bool) -> Vec<u8> {
-    let Call { reply_to, caller, ask } = call;
+    let Call { reply_to, caller, ask, .. } = call;
     let mut object = Object::new(call.weight() + NAMES_BYTES);
     object.text("client", &caller.client);
     object.text("transport", caller.transport);

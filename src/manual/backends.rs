@@ -324,7 +324,7 @@
 //! |---|---|
 //! | no answer within `timeout` (1 s); a status that is neither 200 nor named by `statuses`; an answer that is not understood, or larger than `answer_bytes`; the connection is lost or refused; RabbitMQ is away | error 100, temporary |
 //! | no key of `rpc.methods` fits the method; by AMQP, no queue is bound for the call | error 108, at once |
-//! | too many calls wait: `queue` of the backend, `limits.calls`, `limits.calls_bytes`; a call has waited for `queue_timeout`; a client has `limits.rpcs_per_client` requests that are not answered | error 111, temporary |
+//! | too many calls wait: `queue` of the backend, `limits.calls`, `limits.calls_bytes`; a call has waited for `queue_timeout`, a publish also behind the client's others to the topic; a client has `limits.rpcs_per_client` requests that are not answered | error 111, temporary |
 //! | a method with more than 251 bytes | error 107 |
 //! | a backend has failed `failures` times in a row: it was away, did not answer in time, lost the connection, or answered with a status from 500 on; by AMQP, a lost link to RabbitMQ does not count | error 100 at once, for 1 s; then one call tries again, and each failure doubles the time, up to 30 s |
 //!

@@ -2,8 +2,10 @@
 //! them. The session decides what is asked, and what an answer means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::SubscriptionTerms;
+use crate::base::moment::GRAIN;
 use crate::codec::command::Connect;
 use crate::codec::reply::{Failure, Reply};
 use crate::config::Config;
@@ -125,11 +127,18 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
+    /// How long a command has waited for its turn since it was read. Only publishes wait for other calls.
+    fn waited(&self, ask: &Ask) -> Duration {
+        let grains = self.timers.now().grains().saturating_sub(self.input.turns.read_at.grains());
+        if ask.kind() == CallKind::Publish { GRAIN * grains } else { Duration::ZERO }
+    }
+
     /// Sends a call to the broker thread. Returns false if its queue has no room.
     fn send_call(&self, slot: u32, id: u32, ask: Ask) -> bool {
         let client = self.client_id(slot).to_string().into();
         let caller = self.clients[slot].session.caller(client, T::NAME);
-        let call = Call { reply_to: self.reply_address(slot, id), caller, ask };
+        let waited = self.waited(&ask);
+        let call = Call { reply_to: self.reply_address(slot, id), caller, ask, waited };
         self.broker.requests.send(Request::Call(Box::new(call)))
     }
 

@@ -69,6 +69,8 @@ impl Flags {
 pub struct UnfinishedCommands {
     /// The rest of a message, from the first command on that must wait for its turn. While it is there, nothing is read.
     pub rest: Option<Box<[u8]>>,
+    /// When that message was read.
+    pub rest_since: Moment,
     /// Commands that wait for room to be asked of the broker thread, or for its answers.
     pub questions: Questions,
     /// The subscriptions that a connect which waits has made so far, encoded for its reply.
@@ -195,7 +197,7 @@ impl<S, T: Transport> Client<S, T> {
 
     /// Frees the memory for unfinished commands, if there are none.
     pub(super) fn free_unfinished(&mut self) {
-        let is_idle = |UnfinishedCommands { rest, questions, prepared }: &UnfinishedCommands| {
+        let is_idle = |UnfinishedCommands { rest, questions, prepared, .. }: &UnfinishedCommands| {
             rest.is_none() && questions.is_idle() && prepared.is_empty()
         };
         if self.unfinished.as_deref().is_some_and(is_idle) {

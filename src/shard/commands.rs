@@ -76,7 +76,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let client = &mut self.clients[slot];
         if client.is_open() {
             client.set_stalled(true);
-            client.unfinished.get_or_insert_default().rest = Some(rest.into());
+            let unfinished = client.unfinished.get_or_insert_default();
+            unfinished.rest = Some(rest.into());
+            unfinished.rest_since = self.input.turns.read_at;
         }
     }
 

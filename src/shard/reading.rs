@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::Instant;
 
+use crate::base::moment::Moment;
 use crate::config::Limits;
 use crate::domain::mail::ClientKey;
 use crate::domain::reasons::CloseReason;
@@ -33,6 +34,8 @@ pub(super) struct ReadTurns {
     ready: VecDeque<ClientKey>,
     /// What the client that is being read has used of its share of the turn, in bytes.
     share_used: usize,
+    /// When its input was read that is being processed.
+    pub(super) read_at: Moment,
 }
 
 /// The input of all clients.
@@ -144,6 +147,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// each share would cost more than the share.
     fn process_rest(&mut self, slot: u32) {
         let Some(mut tail) = self.clients[slot].take_tail() else { return };
+        self.input.turns.read_at = tail.since();
         self.clients[slot].set_resumed(true);
         let used = self.process_input(slot, tail.rest());
         if !self.clients[slot].has_ended() {
@@ -159,6 +163,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Reads behind the `kept` bytes of the input, which are not a whole frame.
     fn read_stream(&mut self, slot: u32, input: &mut [u8], kept: usize) {
         self.clients[slot].set_resumed(false);
+        self.input.turns.read_at = self.timers.now();
         match self.clients[slot].stream.read(&mut input[kept..]) {
             Ok(Read { bytes: 0, .. }) => self.lose_at_end(slot),
             Ok(read) => {
@@ -215,7 +220,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn keep_tail(&mut self, slot: u32, tail: &[u8]) {
         if !tail.is_empty() {
-            self.clients[slot].keep_tail(Box::new(Tail::new(tail)));
+            self.clients[slot].keep_tail(Box::new(Tail::new(tail, self.input.turns.read_at)));
         }
     }
 
@@ -319,6 +324,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return;
         }
         if let Some(rest) = rest {
+            let unfinished = self.clients[slot].unfinished.as_ref();
+            self.input.turns.read_at =
+                unfinished.map_or_else(|| self.timers.now(), |unfinished| unfinished.rest_since);
             self.clients[slot].set_resumed(true);
             self.commands(slot, &rest);
             self.clients[slot].free_unfinished();

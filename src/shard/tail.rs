@@ -1,17 +1,25 @@
 //! The input of one client that was read and is not processed.
 
+use crate::base::moment::Moment;
+
 /// Input that is kept of one client. It is used from the front.
 #[derive(Debug)]
 pub(super) struct Tail {
     bytes: Vec<u8>,
     /// How many of them are used.
     used: usize,
+    since: Moment,
 }
 
 impl Tail {
-    /// Keeps these bytes, of which none are used.
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), used: 0 }
+    /// Keeps these bytes, of which none are used, and which were read at this moment.
+    pub(super) fn new(bytes: &[u8], since: Moment) -> Self {
+        Self { bytes: bytes.to_vec(), used: 0, since }
+    }
+
+    /// When they were read.
+    pub(super) fn since(&self) -> Moment {
+        self.since
     }
 
     /// How many bytes are in memory, used ones included.

@@ -80,6 +80,9 @@ impl Backend {
         if self.breaker.is_suspended() && !self.waiting.is_empty() {
             return Err((call, CallFault::Suspended));
         }
+        let Some(may_wait) = terms.queue_timeout.checked_sub(call.waited) else {
+            return Err((call, CallFault::Busy));
+        };
         let client = Sender::Client(client_of(&call));
         let is_sent_at_once = self.waiting.len() < terms.concurrency.saturating_sub(self.under_way);
         if !is_sent_at_once && (self.waiting.len() >= terms.queue || !self.shares.has_room(client)) {
@@ -89,7 +92,7 @@ impl Backend {
             return Err((call, CallFault::Suspended));
         }
         self.shares.add(client, 0);
-        self.waiting.push(number, call, now + terms.queue_timeout);
+        self.waiting.push(number, call, now + may_wait);
         Ok(())
     }
 

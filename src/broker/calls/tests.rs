@@ -13,6 +13,7 @@ pub(super) fn rpc(client: u32) -> Box<Call> {
         reply_to: ReplyAddress { shard: 0, command: CommandKey { client, id: 1 }, codec: Codec::Json },
         caller: Caller::default(),
         ask: Ask::Rpc { method: "m".into(), data: (*b"{}").into() },
+        waited: Duration::ZERO,
     })
 }
 
@@ -152,6 +153,22 @@ fn what_waits_too_long_is_refused_and_what_is_not_answered_is_late() {
     assert_eq!(ended(&mut calls, now + 3 * SECOND), [(1, CallFault::Late)]);
     assert!(!answer(&mut calls, 1, now + 3 * SECOND, granted()));
     assert_eq!((calls.under_way(), calls.next_deadline()), (0, None));
+}
+
+#[test]
+fn what_a_publish_has_waited_before_counts_as_time_in_the_queue() {
+    let (mut calls, now) = calls(|backend| {
+        backend.concurrency = 1;
+        backend.queue_timeout = Interval::from_secs(2);
+    });
+    let mut begin = |seconds| {
+        let call = Box::new(Call { waited: seconds * SECOND, ..*rpc(1) });
+        calls.begin(Some("shop"), call, now).map_err(|ended| ended.outcome.unwrap_err())
+    };
+    assert_eq!([begin(2), begin(1), begin(3)], [Ok(()), Ok(()), Err(CallFault::Busy)]);
+    assert_eq!(sent(&mut calls, now).len(), 1);
+    assert_eq!(ended(&mut calls, now + SECOND / 2), []);
+    assert_eq!(ended(&mut calls, now + SECOND).last(), Some(&(1, CallFault::Busy)));
 }
 
 #[test]

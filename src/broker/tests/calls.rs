@@ -77,7 +77,7 @@ impl Harness {
     /// A client's call.
     fn call(&self, ask: Ask) {
         let caller = Caller { client: "c".into(), user: "ann".into(), ..Caller::default() };
-        let call = Call { reply_to: command(1), caller, ask };
+        let call = Call { reply_to: command(1), caller, ask, waited: Duration::ZERO };
         self.requests.shards[0].send(Request::Call(Box::new(call))).unwrap();
     }
 

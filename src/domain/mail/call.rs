@@ -1,5 +1,7 @@
 //! A call, and its end.
 
+use std::time::Duration;
+
 use super::{Publish, ReplyAddress, TopicName};
 use crate::domain::call::{BackendAnswer, CallKind, Caller};
 use crate::domain::reasons::ErrorCode;
@@ -13,6 +15,8 @@ pub struct Call {
     pub caller: Caller,
     /// What is asked.
     pub ask: Ask,
+    /// How long a publish has waited for the client's others to the topic. It counts as time in the backend's queue.
+    pub waited: Duration,
 }
 
 impl Call {

@@ -1,6 +1,7 @@
 //! Requests: their JSON, their headers, and their messages of AMQP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn ann() -> Caller {
 }
 
 fn call(ask: Ask) -> Call {
-    Call { reply_to: address(), caller: ann(), ask }
+    Call { reply_to: address(), caller: ann(), ask, waited: Duration::ZERO }
 }
 
 fn rpc(method: &str, data: &str) -> Ask {
@@ -102,7 +103,8 @@ fn a_call_is_the_json_that_a_backend_expects() {
 
 #[test]
 fn an_anonymous_user_is_told_and_whatever_else_is_empty_is_not() {
-    let call = Call { reply_to: address(), caller: Caller::default(), ask: Ask::Refresh };
+    let call =
+        Call { reply_to: address(), caller: Caller::default(), ask: Ask::Refresh, waited: Duration::ZERO };
     let written: Value = serde_json::from_slice(&body(&call, true)).unwrap();
     assert_eq!(written, json!({"user": "", "protocol": "json", "encoding": "json"}));
 }

@@ -352,6 +352,29 @@ fn a_publish_that_a_backend_is_asked_about_keeps_its_order() {
     }
 }
 
+/// In one message, and in one for each.
+#[test]
+fn the_time_that_publishes_wait_for_each_other_counts() {
+    for separator in ["\n", "|"] {
+        let mut world = asking(|_| ());
+        let peer = world.connect();
+        let publish = |id| format!(r#"{{"id":{id},"publish":{{"channel":"asked:t","data":1}}}}"#);
+        let all = [2, 3, 4].map(publish).join(separator);
+        all.split('|').for_each(|message| world.send_later(&peer, message));
+        world.shard.readable(peer.key.slot);
+        world.tick();
+        for (waited, lasts) in [(0, 3), (3, 1), (4, 0)] {
+            let call = world.call();
+            assert_eq!((call.waited + Duration::from_millis(500)).as_secs(), waited, "{separator:?}");
+            world.seconds(lasts);
+            world.answer(&call, Err(ErrorCode::Internal));
+        }
+        // One that comes now has not waited.
+        world.say(&peer, &publish(5));
+        assert_eq!(world.call().waited, Duration::ZERO);
+    }
+}
+
 #[test]
 fn a_backend_prolongs_connections_and_subscriptions_that_expire() {
     let mut world = asking(asks_who_comes);
