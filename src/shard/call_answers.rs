@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::domain::mail::{Called, CommandKey};
+use crate::domain::call::CallKind;
+use crate::domain::mail::{Called, ClientKey, CommandKey};
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::transport::Transport;
@@ -31,6 +32,26 @@ impl CallAnswers {
         let (to, called) = self.waiting.pop_front()?;
         self.bytes -= called.weight();
         Some((to, called))
+    }
+
+    /// Takes out the answers to subscribes to a topic, of one client or of all. Returns whose they were.
+    pub(super) fn take_subscribes(&mut self, client: Option<ClientKey>, topic: &str) -> Vec<ClientKey> {
+        let is_meant = |to: &CommandKey, called: &Called| {
+            called.kind == CallKind::Subscribe
+                && called.topic.as_deref() == Some(topic)
+                && client.is_none_or(|client| client == to.client)
+        };
+        let mut clients = Vec::new();
+        let bytes = &mut self.bytes;
+        self.waiting.retain(|(to, called)| {
+            let is_taken = is_meant(to, called);
+            if is_taken {
+                *bytes -= called.weight();
+                clients.push(to.client);
+            }
+            !is_taken
+        });
+        clients
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -155,6 +155,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn unsubscribe_for_operator(&mut self, client: Option<ClientKey>, topic: &str, code: UnsubscribeCode) {
+        // This mail has passed answers that came before it.
+        for client in self.broker.call_answers.take_subscribes(client, topic) {
+            if self.clients.find(client).is_some() {
+                self.refuse_asked_subscribe(client.slot, topic);
+            }
+        }
         match client {
             Some(client) if self.clients.find(client).is_some() => {
                 match self.subscribed(client.slot, topic) {

@@ -6,6 +6,7 @@ use super::calls::asking;
 use super::*;
 use crate::domain::call::{BackendAnswer, CallKind, Terms};
 use crate::domain::mail::{Called, Lines, TopicSlot};
+use crate::domain::reasons::UnsubscribeCode;
 
 /// There is time for two answers in a tick.
 fn world() -> World {
@@ -77,4 +78,33 @@ fn all_mail_waits_while_answers_take_too_much_memory() {
     world.slow_tick();
     assert!(reader.got().contains("published"));
     assert!(peers.iter().all(|peer| peer.got().len() > 400_000));
+}
+
+#[test]
+fn what_an_operator_ends_is_not_granted_by_an_answer_that_came_before() {
+    let mut world = world();
+    let asked = |_| {
+        let peer = world.connect();
+        world.say(&peer, r#"{"id":2,"subscribe":{"channel":"asked:t"}}"#);
+        (peer, world.call().reply_to.command)
+    };
+    let (peers, commands): (Vec<_>, Vec<_>) = (0..3).map(asked).unzip();
+    for to in commands {
+        let outcome = Ok(BackendAnswer::Granted(Terms::Subscribe(Box::default())));
+        let topic = Some("asked:t".into());
+        let called = Box::new(Called { kind: CallKind::Subscribe, topic, outcome });
+        assert!(world.mail.send(Mail::Called { to, called }).is_ok());
+    }
+    for (client, topic) in
+        [(Some(peers[2].key), "asked:u"), (Some(peers[1].key), "asked:t"), (None, "asked:t")]
+    {
+        let mail = Mail::Unsubscribe { client, topic: topic.into(), code: UnsubscribeCode::Server };
+        assert!(world.mail.send(mail).is_ok());
+    }
+    world.tick();
+    for peer in &peers {
+        let got = peer.got();
+        assert!(got.contains(r#"{"id":2,"error":{"code":103,"#) && !got.contains(r#""subscribe""#), "{got}");
+    }
+    assert_ne!(world.shard.poll_timeout(), Some(Duration::ZERO));
 }
