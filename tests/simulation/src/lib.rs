@@ -74,6 +74,7 @@ pub struct Events {
     pub brought_by_hooks: u64,
     pub expired: u64,
     pub switches: u64,
+    pub attach_failures: u64,
 }
 
 impl Events {
@@ -134,6 +135,7 @@ impl Events {
             ("brought by hooks", &mut self.brought_by_hooks),
             ("expired", &mut self.expired),
             ("switches", &mut self.switches),
+            ("attach failures", &mut self.attach_failures),
         ];
         others.into_iter().chain(calls).collect()
     }

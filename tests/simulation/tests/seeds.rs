@@ -8,7 +8,7 @@ use simulation::{Events, broken, shipped};
 const SEEDS: std::ops::Range<u64> = 0..3000;
 
 /// Seeds within which each bug must be caught.
-const BUG_SEEDS: u64 = 10_000;
+const BUG_SEEDS: u64 = 30_000;
 
 /// Seeds that the copy of the shard is run with while it has no bug.
 const SOUND_SEEDS: u64 = 200;

@@ -197,19 +197,36 @@ impl World {
         self.backend.hooks.is_some_and(|hooks| hooks.refresh) && topic.starts_with('s')
     }
 
-    /// The ends of the client's subscription to a topic: of the one that it has not read about yet, and of the one that it
-    /// knows.
+    /// The ends of the client's subscriptions to a topic: of those that it has not read about yet, the latest first, and of
+    /// the one that it knows.
     pub(super) fn expiries_of(
         &mut self,
         peer: usize,
         topic: &str,
     ) -> impl Iterator<Item = &mut Option<Expiry>> {
         let Peer { asked, said, runs, .. } = &mut self.peers[peer];
-        let granted = said.verdicts.iter_mut().filter_map(move |(id, verdict)| match verdict {
+        let granted = said.verdicts.iter_mut().rev().filter_map(move |(id, verdict)| match verdict {
             Verdict::Granted { expiry, .. } => (asked.get(id)?.topic()? == topic).then_some(expiry),
             Verdict::Error(_) => None,
         });
         granted.chain(runs.get_mut(topic).map(|run| &mut run.expiry))
+    }
+
+    /// Whether this is the error for a connect or a subscribe that had expired when the answer was there.
+    pub(super) fn came_too_late(
+        &self,
+        peer: usize,
+        asked: &Asked,
+        verdict: Option<&Verdict>,
+        error: Option<u64>,
+    ) -> bool {
+        let expiry = match (asked, verdict) {
+            (Asked::Connect { .. }, _) => self.peers[peer].said.expiry,
+            (Asked::Subscribe { .. }, Some(Verdict::Granted { expiry, .. })) => *expiry,
+            _ => None,
+        };
+        let is_over = expiry.is_some_and(|expiry| expiry.at <= self.now.unix);
+        is_over && error == Some(ErrorCode::Expired.code().into())
     }
 
     /// A client whose connect was refused is closed when it does not leave in time. What it sends is no reason.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::clients::Peer;
 use super::{TOPICS, World};
 use crate::wire::segment;
 use fanfare::config::Config;
@@ -10,11 +11,14 @@ use fanfare::domain::mail::{
     AnswerBudget, KeyedLine, Lane, Lines, Mail, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
 use fanfare::domain::position::Position;
+use fanfare::domain::reasons::ErrorCode;
 use fanfare::domain::settings::EngineSettings;
 use fanfare::http_client::HttpTargets;
 
 /// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.
 const KEYED: &str = TOPICS[2];
+/// Of how many topics one cannot be attached, in worlds with a backend.
+const FAILING: usize = 30;
 /// Publications of a topic that the fake broker keeps.
 const KEPT: u64 = 30;
 /// Offsets are sparse: those of one topic have others between them.
@@ -116,6 +120,11 @@ impl World {
         self.events.requests_full += u64::from(self.requests.len() == 4);
         for _ in 0..self.random.below(4) {
             match self.requests.take() {
+                Some(Request::Attach { topic, name, .. })
+                    if self.backend.hooks.is_some() && self.random.one_in(FAILING) =>
+                {
+                    self.fails_to_attach(topic, &name);
+                }
                 Some(Request::Attach { topic, variant, name, .. }) => {
                     self.events.lanes += u64::from(variant.lane != Lane::FIRST);
                     let before = self.interest.insert((name.to_string(), variant), topic);
@@ -157,6 +166,16 @@ impl World {
                 break;
             }
         }
+    }
+
+    /// Whoever waits for the topic by the time that the shard knows it gets an error.
+    fn fails_to_attach(&mut self, topic: TopicSlot, name: &str) {
+        self.events.attach_failures += 1;
+        self.failing.push(name.to_owned());
+        for Peer { asked, may_fail, .. } in &mut self.peers {
+            may_fail.extend(asked.iter().filter(|(_, asked)| asked.needs(name)).map(|(id, _)| *id));
+        }
+        self.outbox.push_back(Mail::AttachFailed { topic, error: ErrorCode::Internal });
     }
 
     /// The broker answers, or has the question asked again: at once for want of room, or later.

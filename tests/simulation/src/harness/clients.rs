@@ -1,7 +1,7 @@
 //! What clients do: they come, subscribe, stall, send too much, and go.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::asking::{Expiry, Said};
@@ -68,6 +68,15 @@ impl Asked {
         }
     }
 
+    /// Whether it fails, perhaps, if a topic cannot be attached. Who knows what a connect brings?
+    pub(super) fn needs(&self, name: &str) -> bool {
+        match self {
+            Self::Connect { .. } => true,
+            Self::Subscribe { topic, .. } => *topic == name,
+            _ => false,
+        }
+    }
+
     pub(super) fn publishes(&self) -> bool {
         matches!(self, Self::Publish { .. } | Self::Refused { publishes: true, .. })
     }
@@ -122,6 +131,8 @@ pub(super) struct Peer {
     /// The command for which it is to be closed, and with which code.
     pub(super) fault: Option<(u32, u16)>,
     pub(super) said: Said,
+    /// Commands that fail, perhaps, because a topic could not be attached.
+    pub(super) may_fail: BTreeSet<u32>,
 }
 
 impl Peer {
@@ -166,6 +177,7 @@ impl World {
             closed: None,
             fault: None,
             said: Said::default(),
+            may_fail: BTreeSet::new(),
         });
         let peer = self.peers.len() - 1;
         let head = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -348,6 +360,9 @@ impl World {
     pub(super) fn command(&mut self, peer: usize, method: &str, asked: Asked) {
         let id = self.peers[peer].next_id;
         self.peers[peer].next_id += 1;
+        if self.failing.iter().any(|name| asked.needs(name)) {
+            self.peers[peer].may_fail.insert(id);
+        }
         if !self.peers[peer].said.is_refused() {
             self.peers[peer].asked.insert(id, asked);
         }

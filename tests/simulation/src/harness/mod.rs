@@ -82,6 +82,8 @@ struct World {
     windows: BTreeMap<TopicSlot, Vec<Batch>>,
     late_answers: Vec<Mail>,
     backend: Backend,
+    /// Topics that could not be attached, until the shard surely knows it.
+    failing: Vec<String>,
     published: HashMap<&'static str, u64>,
     /// Where clients were in topics with history when their subscriptions ended.
     left_at: Vec<(&'static str, u64)>,
@@ -199,6 +201,7 @@ impl World {
             windows: BTreeMap::new(),
             late_answers: Vec::new(),
             backend: Backend::default(),
+            failing: Vec::new(),
             published: HashMap::new(),
             left_at: Vec::new(),
             settled: HashMap::new(),
@@ -284,6 +287,7 @@ impl World {
         self.check_expiries();
         if self.is_settled() {
             self.settled.clone_from(&self.published);
+            self.failing.clear();
         }
     }
 }
