@@ -273,11 +273,9 @@ impl Calls {
         self.shares.remove(Sender::Client(client_of(&call)), call.weight());
         let backend = &mut self.backends[at];
         backend.stats.count(call.ask.kind(), CallOutcome::of(&outcome));
-        let sign = match &outcome {
-            Ok(_) => Sign::Works,
-            // A missing link says nothing about the workers behind it, and is known without asking.
-            Err(CallFault::Unreachable(_)) if *backend.name == *AMQP_BACKEND => Sign::None,
-            Err(fault) => fault.sign(),
+        let sign = match *backend.name == *AMQP_BACKEND {
+            true => sign_by_amqp(call.ask.kind(), &outcome),
+            false => sign_of(&outcome),
         };
         let change = backend.take(number, sign, now);
         let name = || backend.name.clone();
@@ -331,5 +329,20 @@ impl Calls {
     /// Shows how the backends are doing.
     pub(super) fn gauge(&self) {
         self.backends.iter().for_each(Backend::gauge);
+    }
+}
+
+/// What the end of a call by HTTP says of the backend.
+fn sign_of(outcome: &Result<BackendAnswer, CallFault>) -> Sign {
+    outcome.as_ref().map_or_else(CallFault::sign, |_| Sign::Works)
+}
+
+/// The same by AMQP. A link that is missing, or that was lost, says nothing about the workers behind it; nor does RabbitMQ's
+/// confirm of a message, which is all that there is of its end.
+fn sign_by_amqp(kind: CallKind, outcome: &Result<BackendAnswer, CallFault>) -> Sign {
+    match outcome {
+        Ok(_) if kind == CallKind::Send => Sign::None,
+        Err(CallFault::Unreachable(_) | CallFault::Lost(_)) => Sign::None,
+        outcome => sign_of(outcome),
     }
 }

@@ -213,6 +213,27 @@ fn only_faults_of_the_backend_suspend_it() {
     }
 }
 
+/// Neither the link to RabbitMQ nor RabbitMQ's confirm of a message says how the workers behind it are doing.
+#[test]
+fn by_amqp_only_workers_suspend_their_backend_and_only_their_answers_make_up_for_it() {
+    let (mut calls, now) = calls(|_| {});
+    let mut end = |call: Box<Call>, outcome| {
+        assert!(calls.begin(Some("amqp"), call, now).is_ok());
+        let number = sent(&mut calls, now)[0].0;
+        assert!(answer(&mut calls, number, now, outcome));
+        calls.take_news(now).len()
+    };
+    for fault in [CallFault::Lost("gone".into()), CallFault::Unreachable("gone".into())] {
+        (0..30).for_each(|_| assert_eq!(end(rpc(1), Err(fault.clone())), 0, "{fault}"));
+    }
+    let mut failures = 0;
+    while end(rpc(1), Err(CallFault::Late)) == 0 {
+        assert_eq!(end(message(2), granted()), 0);
+        failures += 1;
+        assert!(failures < 30, "the confirms of messages make up for calls that are late");
+    }
+}
+
 /// A message that another client sends.
 fn message(client: u32) -> Box<Call> {
     Box::new(Call { ask: Ask::Send { data: (*b"1").into() }, ..*rpc(client) })

@@ -85,7 +85,9 @@ impl CallTable {
             self.end(number, Err(CallFault::Lost("RabbitMQ did not take it".into())));
         } else if waiting.answer == Answer::Confirm {
             waiting.answer = Answer::Return;
-            self.waiting.set_deadline(number, Some(now + RETURN_LIMIT));
+            // Whoever called gives it up at its deadline.
+            let left = waiting.deadline.saturating_duration_since(now);
+            self.waiting.set_deadline(number, Some(now + RETURN_LIMIT.min(left / 2)));
         }
     }
 
@@ -248,6 +250,18 @@ mod tests {
         assert_eq!(harness.events(), ["2 no queue is bound for it", "1 0"]);
         harness.table.end(1, Err(CallFault::Unroutable));
         assert_eq!(harness.events(), [""; 0], "it is over");
+    }
+
+    /// Whoever sent it gives it up at its deadline.
+    #[test]
+    fn a_message_that_is_confirmed_late_is_over_before_its_deadline() {
+        let mut harness = Harness::new();
+        harness.add_message(1);
+        harness.sent();
+        harness.now += LIMIT * 9 / 10;
+        harness.table.confirmed(1, true, harness.now);
+        harness.pass(LIMIT / 20);
+        assert_eq!(harness.events(), ["1 0"]);
     }
 
     #[test]
