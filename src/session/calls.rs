@@ -81,7 +81,8 @@ impl Session {
     /// the client is to be subscribed, or nothing if no such command waits.
     ///
     /// # Errors
-    /// By the backend's answer, the subscription has expired already.
+    /// By the backend's answer, the subscription has expired already; or the configuration has changed meanwhile, and there
+    /// may be no such topic any more.
     pub fn subscribe_answered(
         &mut self,
         id: u32,
@@ -92,6 +93,9 @@ impl Session {
     ) -> Option<Result<SubscribeOptions, ErrorCode>> {
         let wanted = self.take_wanted(id, topic)?;
         self.answered(id);
+        if let Err(error) = rules.check_topic(topic) {
+            return Some(Err(error));
+        }
         if terms.has_ended(now.unix, rules.leeway) {
             return Some(Err(ErrorCode::Expired));
         }

@@ -184,6 +184,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if !self.clients.find(to.client).is_some_and(Client::is_open) {
             return;
         }
+        if kind == CallKind::Subscribe && !self.is_still_pending(to) {
+            // An operator has ended it meanwhile.
+            return;
+        }
         match outcome {
             Ok(BackendAnswer::Granted(terms)) => self.granted_by_backend(to, topic.as_ref(), terms),
             Ok(BackendAnswer::Close(closing)) => self.disconnect(to.client, &closing),

@@ -275,9 +275,26 @@ fn a_subscribe_that_an_operator_ends_while_the_backend_is_asked_is_refused() {
         matches!(withdrawn, Some(Request::Withdraw { client, command: Some(2), .. }) if client == peer.key)
     );
     world.grant(&call, Terms::Subscribe(Box::default()));
-    assert!(world.requests.take().is_none() && peer.got().is_empty(), "nothing is attached");
+    world.answer(&call, Ok(closing()));
+    assert!(
+        world.requests.take().is_none() && peer.got().is_empty(),
+        "nothing is attached, nobody is closed"
+    );
     world.say(&peer, subscribe);
     assert!(matches!(world.call().ask, Ask::Subscribe { .. }));
+}
+
+#[test]
+fn a_topic_whose_namespace_has_gone_while_the_backend_was_asked_is_refused() {
+    let mut world = asking(|_| ());
+    let peer = world.connect();
+    world.say(&peer, r#"{"id":2,"subscribe":{"channel":"asked:t"}}"#);
+    let call = world.call();
+    world.reload(Config::default());
+    world.grant(&call, Terms::Subscribe(Box::default()));
+    let got = peer.got();
+    assert!(got.contains(r#"{"id":2,"error":{"code":102,"#), "{got}");
+    assert!(world.requests.take().is_none(), "nothing is attached");
 }
 
 #[test]
