@@ -29,7 +29,14 @@ pub struct Caller {
 impl Caller {
     pub(super) fn weight(&self) -> usize {
         let meta = self.meta.as_ref().map_or(0, |meta| meta.len());
-        self.client.len() + self.user.len() + meta
+        // Shared with the client, which may leave before its call does.
+        let headers: usize = self
+            .headers
+            .iter()
+            .flat_map(|all| &**all)
+            .map(|header| header.name.len() + header.value.len())
+            .sum();
+        self.client.len() + self.user.len() + meta + headers
     }
 }
 

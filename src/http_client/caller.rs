@@ -106,7 +106,7 @@ async fn answer(call: HttpCall, answers: UnboundedSender<HttpAnswer>) {
     // It fails when the engine stops, and nobody waits.
     let _ = answers.send(HttpAnswer { number, outcome });
     if let Some(left) = left
-        && let Ok(Some(sender)) = timeout(READY_LIMIT, left.ready()).await
+        && let Ok(Some(sender)) = timeout(READY_LIMIT, left.ready(&target)).await
     {
         target.keep(sender);
     }
@@ -141,10 +141,11 @@ struct Left {
 }
 
 impl Left {
-    /// The connection, as soon as it takes another request. None if it takes none.
-    async fn ready(self) -> Option<Sender> {
+    /// The connection, as soon as it takes another request. None if it takes none, or if too many take what is left.
+    async fn ready(self, target: &HttpTarget) -> Option<Sender> {
         let Self { mut sender, useless } = self;
         if let Some(mut useless) = useless {
+            let _permit = target.drain()?;
             body(&mut useless, USELESS_BYTES_MAX).await.ok()?;
         }
         sender.ready().await.ok().map(|()| sender)

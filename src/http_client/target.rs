@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, Uri};
 use thiserror::Error;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::{Backend, HttpUrl, HttpUrlError, is_own_header};
 use crate::domain::call::CallFault;
@@ -23,6 +24,10 @@ use super::{AGENT, HEAD_BYTES, authority, path, tls};
 
 /// How long a connection is kept without a request.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Connections that take the rest of answers of no use at the same time, beside those of calls: their calls have ended, and
+/// others have taken their places. A backend may keep them waiting. They are part of the descriptors that are kept for other
+/// purposes.
+const DRAINS_MAX: usize = 32;
 
 /// Why a backend cannot be asked at all.
 #[derive(Debug, Error)]
@@ -46,6 +51,8 @@ pub struct HttpTarget {
     host: HeaderValue,
     connector: Connector,
     pool: Arc<Pool>,
+    /// Permits to take what is left of an answer that is of no use.
+    drains: Semaphore,
     answer_bytes: usize,
 }
 
@@ -68,6 +75,7 @@ impl HttpTarget {
             host: authority(&url).parse().expect("the host of a URL is printable"),
             connector: Connector::new(&url, tls).map_err(TargetError::Host)?,
             pool: Pool::new(backend.concurrency, IDLE_MAX),
+            drains: Semaphore::new(DRAINS_MAX),
             answer_bytes: backend.answer_bytes,
         })
     }
@@ -75,6 +83,11 @@ impl HttpTarget {
     /// Bytes of an answer, at most.
     pub(super) fn answer_bytes(&self) -> usize {
         self.answer_bytes
+    }
+
+    /// Permission to take what is left of an answer whose call has ended. None: enough connections are busy with that.
+    pub(super) fn drain(&self) -> Option<SemaphorePermit<'_>> {
+        self.drains.try_acquire().ok()
     }
 
     /// Keeps a connection for another request.

@@ -1,6 +1,7 @@
 //! Servers that do what they should not.
 
 mod calls;
+mod drains;
 mod client;
 
 use std::io::{Read, Write as _};

@@ -14,14 +14,14 @@ use crate::config::Backend;
 use crate::domain::call::{BackendAnswer, CallFault, Terms};
 
 /// For what does not end by time.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// For what ends by time alone.
 const SHORT: Duration = Duration::from_millis(300);
 /// Bytes of an answer.
 const ANSWER_BYTES: usize = 1000;
 
 /// The thread that sends calls, and both ends of it.
-struct Calls {
+pub(super) struct Calls {
     sender: CallSender,
     answers: AnswerReceiver,
     thread: JoinHandle<()>,
@@ -29,7 +29,7 @@ struct Calls {
 }
 
 impl Calls {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (sender, answers, caller) = caller();
         let thread = thread::spawn(move || caller.run().unwrap());
         Self { sender, answers, thread, next: 0 }
@@ -46,7 +46,7 @@ impl Calls {
     }
 
     /// Sends a call, and waits for its answer.
-    fn ask(&mut self, target: &Arc<HttpTarget>, limit: Duration) -> Result<String, CallFault> {
+    pub(super) fn ask(&mut self, target: &Arc<HttpTarget>, limit: Duration) -> Result<String, CallFault> {
         let number = self.send(target, limit);
         let answer = self.answers.blocking_recv().unwrap();
         assert_eq!(answer.number, number);
@@ -73,12 +73,14 @@ fn target_of(url: &str) -> Arc<HttpTarget> {
     Arc::new(HttpTarget::new(&backend).unwrap())
 }
 
-fn target(address: SocketAddr) -> Arc<HttpTarget> {
+pub(super) fn target(address: SocketAddr) -> Arc<HttpTarget> {
     target_of(&format!("http://{address}/hooks?a=b"))
 }
 
 /// A server of many connections, each on a thread of its own. Returns how many there were, too.
-fn backend(serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+pub(super) fn backend(
+    serve: impl Fn(&mut TcpStream) + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (connections, serve) = (Arc::new(AtomicUsize::new(0)), Arc::new(serve));
@@ -94,7 +96,7 @@ fn backend(serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (SocketAdd
 }
 
 /// The next request on a connection: its head and its body. None if the other side has hung up.
-fn request(stream: &mut impl Read) -> Option<(String, String)> {
+pub(super) fn request(stream: &mut impl Read) -> Option<(String, String)> {
     let head = head(stream);
     let len = head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
     let mut body = vec![0; len];

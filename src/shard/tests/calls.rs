@@ -467,7 +467,10 @@ fn headers_that_are_listed_are_kept_for_backends() {
         r#"{"id":1,"connect":{"headers":{"X-Tenant":"blue","Cookie":"forged"}}}"#,
     );
     world.say(&peer, r#"{"id":2,"rpc":{"method":"m"}}"#);
-    let headers = world.call().caller.headers.unwrap();
+    let mut call = world.call();
+    let weight = call.weight();
+    let headers = call.caller.headers.take().unwrap();
+    assert_eq!(weight - call.weight(), "cookie".len() + "a=1".len() + "x-tenant".len() + "blue".len());
     let said: Vec<_> = headers
         .iter()
         .map(|header| (&*header.name, std::str::from_utf8(&header.value).unwrap(), header.is_emulated))
