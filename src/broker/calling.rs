@@ -167,9 +167,9 @@ impl Broker {
     }
 
     /// What takes the place of an answer that is missing: connections and subscriptions that have expired stay for [`GRACE`],
-    /// and with `hook_failure = "allow"` the client may do what it asked for. That does not hold for calls that this engine
-    /// itself was too busy to send, nor for answers that cannot be used: whoever makes it busy, or sends what a backend
-    /// fails at, must not get around the hook.
+    /// and with `hook_failure = "allow"` the client may do what it asked for, also if what it sent made the backend fail. That
+    /// does not hold for calls that this engine itself was too busy to send, so that nobody gets around the hook by making it
+    /// busy, nor for answers that cannot be used.
     ///
     /// # Errors
     /// Nothing does.

@@ -54,11 +54,12 @@ pub struct Backend {
     /// Calls that wait until it has answered others. Default 16,384; clients of further ones get error 111. A call takes a
     /// few hundred bytes and its data; all of them together are bounded by `limits.calls_bytes`.
     pub queue: usize,
-    /// How long a call may wait. Default 4 s, as SDKs wait for 5 s; then its client gets error 111.
+    /// How long a call may wait, and a publish since it was read. Default 4 s, as SDKs wait for 5 s; then its client gets
+    /// error 111.
     pub queue_timeout: Interval,
     /// Bytes of an answer. Default 256 KiB; a larger one is none.
     pub answer_bytes: usize,
-    /// Answers in a row that fail until it is left alone for a while. Default 10; 0: it is always asked.
+    /// Calls in a row that fail until it is left alone for a while. Default 10; 0: it is always asked.
     pub failures: u32,
     /// With `https://`: a file of certificates in PEM whose owners are trusted. Default empty: those that this host trusts.
     pub ca_file: String,

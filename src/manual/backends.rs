@@ -105,6 +105,7 @@
 //! }
 //!
 //! await channel.consume('orders', (message) => {
+//!   if (message === null) throw new Error('the queue was deleted');
 //!   const { replyTo, correlationId } = message.properties;
 //!   const reply = Buffer.from(JSON.stringify(status(message.content)));
 //!   channel.sendToQueue(replyTo, reply, { correlationId });
@@ -274,32 +275,49 @@
 //! | `rpc` | a client asks | `rpc.methods` | `data` |
 //! | `send` | a client sends a message | `rpc.send` | none; only a `disconnect` counts |
 //! | `connect` | a client without a token connects | `hooks.connect` | `user`, `info`, `meta`, `expire_at`, `data`, `channels`, `subs`, `caps`. Without a `result`, the client is anonymous, if `tokens.anonymous` lets it in |
-//! | `refresh` | a connection has expired | `hooks.refresh` | `expire_at`, `info`, `meta`, `caps`; or `expired: true`, or no `result`: the client is closed (3005) |
+//! | `refresh` | a connection has expired | `hooks.refresh` | `expire_at`, `info`, `meta`, `caps`; or `expired: true`, an `error`, or no `result`: the client is closed (3005) |
 //! | `subscribe` | a client without a subscription token subscribes | `subscribe_hook` of the namespace | `info`, `data`, `expire_at`, `override` |
-//! | `sub_refresh` | a subscription has expired | `sub_refresh_hook` of the namespace | `expire_at`, `info`; or `expired: true`, or no `result`: the subscription ends (2501) |
+//! | `sub_refresh` | a subscription has expired | `sub_refresh_hook` of the namespace | `expire_at`, `info`; or `expired: true`, an `error`, or no `result`: the subscription ends (2501) |
 //! | `publish` | a client publishes | `publish_hook` of the namespace | `data`: published instead; `skip_history` |
 //!
 //! Instead of `result`, an answer may have `error`, with `code`, `message` and `temporary`: the client's command fails with
-//! that. Or `disconnect`, with `code` and `reason`: the client is closed. Codes of errors are 400 to 1999. Codes of
-//! disconnects are 4000 to 4499, after which SDKs connect again, and 4500 to 4999, after which they do not; a reason has at
-//! most 123 bytes. Other codes are passed on, as with Centrifugo, if a client can be told them: of errors all but 0, of
-//! disconnects 3000 to 3999 (from 3500 on, SDKs do not connect again). Avoid them: SDKs take those of the protocol at their
-//! word (109: get another token), and errors below 100 for their own, after which they connect or subscribe again without
-//! end. An answer with any other code is not understood, and the client gets error 100. For `refresh` and `sub_refresh`, an `error` is an end. `b64data` and `b64info` are taken
-//! for `data` and `info` in base64.
+//! that. Or `disconnect`, with `code` and `reason` (at most 123 bytes): the client is closed. Codes:
 //!
-//! **An answer without `result`, `error` and `disconnect` grants** a `subscribe`, a `publish` and an `rpc`, as with
-//! Centrifugo: `{}` is enough. So does an answer in which these names are misspelt.
+//! | Code | | What SDKs do |
+//! |---|---|---|
+//! | error 400 to 1999 | yours | tell your application; with `temporary: true` they connect or subscribe again |
+//! | error 1 to 399, and from 2000 on | passed on, as with Centrifugo; avoid them | take those of the protocol at their word (109: get another token), and those below 100 for their own, after which they try again without end |
+//! | disconnect 4000 to 4499 | yours | connect again |
+//! | disconnect 4500 to 4999 | yours | do not connect again |
+//! | disconnect 3000 to 3999 | passed on, as with Centrifugo; avoid them | connect again up to 3499, and not from 3500 on |
+//! | all others | the answer is not understood, and the client gets error 100 | try connects and subscribes again |
 //!
-//! What a hook is told: `client`, `transport`, `protocol`, `encoding`, and besides `user`, `channel`, `data`, `method`,
-//! `meta` (if the backend has `meta = true`), and for `connect` `name`, `version` and `channels`, as far as there is
-//! something to say. By AMQP, the routing key of a hook is `hook.connect`, `hook.refresh`, `hook.subscribe`,
-//! `hook.sub_refresh` or `hook.publish`, and its body is that JSON. The body of a request is what the client has sent; it is
-//! empty if the client has sent nothing. A message of a client is like a request, with the routing key `send` and without
-//! `reply_to`: nobody waits for an answer. No method of a client reaches a hook; but a queue that is bound by `#` gets hooks
-//! as well as requests, and whatever its workers answer counts. If `x-client`, `x-user` and `x-meta` do not fit into AMQP's
-//! headers, a request has the header `x-envelope: true`, and its body is JSON with `client`, `user`, `meta`, `method` and
-//! `data`.
+//! `b64data` and `b64info` are taken for `data` and `info` in base64.
+//!
+//! **An answer without `result`, `error` and `disconnect`, such as `{}`, grants** a `subscribe`, a `publish` and an `rpc`, as
+//! with Centrifugo. So does an answer in which these names are misspelt. But it **ends** a connection that `refresh` is asked
+//! about, and a subscription that `sub_refresh` is asked about: these stay only if `result` says so.
+//!
+//! What a backend is told, as JSON. Everything has `client`, `transport`, `protocol` and `encoding`. What is empty is left out,
+//! but for `user`:
+//!
+//! | Call | Besides |
+//! |---|---|
+//! | `connect` | `data`, `name`, `version`, `channels` |
+//! | `refresh` | `user`, `meta` |
+//! | `subscribe` | `user`, `channel`, `data`, `meta` |
+//! | `sub_refresh` | `user`, `channel`, `meta` |
+//! | `publish` | `user`, `channel`, `data`, `meta` |
+//! | `rpc`, by HTTP | `user`, `method`, `data`, `meta` |
+//! | `send`, by HTTP | `user`, `data`, `meta` |
+//!
+//! `meta` is told only if the backend has `meta = true`. By AMQP, the routing key of a hook is `hook.connect`,
+//! `hook.refresh`, `hook.subscribe`, `hook.sub_refresh` or `hook.publish`, and its body is that JSON. The body of a
+//! request is what the client has sent; it is empty if the client has sent nothing. A message of a client is like a
+//! request, with the routing key `send` and without `reply_to`: nobody waits for an answer. No method of a client reaches
+//! a hook; but a queue that is bound by `#` gets hooks as well as requests, and whatever its workers answer counts. If
+//! `x-client`, `x-user` and `x-meta` do not fit into AMQP's headers, a request has the header `x-envelope: true`, and its
+//! body is JSON with `client`, `user`, `meta`, `method` and `data`.
 //!
 //! Hooks and permissions: a token counts before a hook. A client that shows a token, valid or not, is not asked about at
 //! connect, and one that shows a subscription token is not asked about at subscribe. With a `subscribe_hook`, the backend
@@ -324,20 +342,27 @@
 //! |---|---|
 //! | no answer within `timeout` (1 s); a status that is neither 200 nor named by `statuses`; an answer that is not understood, or larger than `answer_bytes`; the connection is lost or refused; RabbitMQ is away | error 100, temporary |
 //! | no key of `rpc.methods` fits the method; by AMQP, no queue is bound for the call | error 108, at once |
-//! | too many calls wait: `queue` of the backend, `limits.calls`, `limits.calls_bytes`; a call has waited for `queue_timeout`, a publish also behind the client's others to the topic; a client has `limits.rpcs_per_client` requests that are not answered | error 111, temporary |
+//! | too many calls wait: `queue` of the backend, `limits.calls`, `limits.calls_bytes`; a call has waited for `queue_timeout`, which for a publish counts since it was read; a client has `limits.rpcs_per_client` requests that are not answered | error 111, temporary |
 //! | a method with more than 251 bytes | error 107 |
 //! | a backend has failed `failures` times in a row: it was away, did not answer in time, lost the connection, or answered with a status from 500 on; by AMQP, a lost link to RabbitMQ does not count | error 100 at once, for 1 s; then one call tries again, and each failure doubles the time, up to 30 s |
 //!
-//! So subscribes and publishes are refused while the backend is away. `hook_failure = "allow"` in a namespace lets clients do
-//! then what they asked for; an answer that is not understood still refuses. Whatever keeps the backend of `refresh` or
+//! So connects, subscribes and publishes are refused while the backend is away. `hook_failure = "allow"` in a namespace lets
+//! clients subscribe and publish then. Beware: a backend that fails at what a client has sent (status 500, no answer in time)
+//! lets it through with that. An answer that is not understood still refuses. Whatever keeps the backend of `refresh` or
 //! `sub_refresh` from answering, connections and subscriptions that expire stay for another minute, and it is asked again.
-//! One client may have an eighth of what is free of `queue` and of `limits.calls`. A message beyond that is dropped, and
-//! counted as `busy`.
+//! One client may have an eighth of what is free of `queue` and of `limits.calls`; of `concurrency` it may have all. A message
+//! (`send`) beyond that is dropped, and counted as `busy`.
+//!
+//! Set `concurrency` to what the backend can answer within `timeout`: of a backend that is sent more at the same time, the
+//! engine gives up calls that the backend still works on. All methods and hooks by AMQP are one backend, with one
+//! `concurrency`, and are left alone together. By HTTP, the `concurrency` of each backend is kept from the descriptors of
+//! clients (`limits.clients`). Connections are kept for 60 s: let the backend keep them for longer, as a call that it meets
+//! with a closing connection is lost (error 100).
 //!
 //! When a client leaves, what waits in the queue about it is dropped: its connect, its subscribes, and what prolongs it. That
 //! is counted with the outcome `left`. Requests, messages and publishes of a client that has left are sent all the same.
-//! The same happens to a subscribe when the API's `unsubscribe` names the topic before the answer
-//! has come: it gets error 103, and an answer that still comes changes nothing.
+//! A subscribe that the backend is asked about gets error 103 when the API's `unsubscribe` names its topic. If it waits in the
+//! queue, the backend is not asked any more; if not, the answer changes nothing.
 //!
 //! An answer that cannot be used, by its content, its length or its status, is told in the log with the backend, the call and
 //! what is wrong with it, and so is a message of a client that no backend gets: once in ten seconds for each backend, with how

@@ -1,6 +1,6 @@
-//! What tokens say about a client's subscriptions. There is at most one grant for each subscription, and one for each
+//! What tokens and backends say about a client's subscriptions. There is at most one grant for each subscription, and one for each
 //! subscribe that waits for the broker's answer, so their number is bounded by `limits.topics_per_client`. A subscription
-//! that the connection's token has brought always has one: it says that the server has made it.
+//! that the connect has brought always has one: it says that the server has made it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -12,10 +12,10 @@ use crate::domain::mail::TopicSlot;
 use crate::session::Session;
 use crate::session::expiry::{End, Now, Renewal};
 
-/// What a token says about one subscription.
+/// What a token or a backend says about one subscription.
 struct Grant {
     of: Of,
-    /// Whether it is the connection's token, so that the client has not asked for the subscription.
+    /// Whether it came with the connect, so that the client has not asked for the subscription.
     is_server_side: bool,
     /// When the subscription expires; `None`: never.
     end: Option<End>,

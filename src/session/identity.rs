@@ -1,4 +1,4 @@
-//! Who a client is, by its connection token.
+//! Who a client is, by its connection token or by a backend.
 
 use std::fmt;
 use std::sync::Arc;

@@ -127,7 +127,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// How long a command has waited for its turn since it was read. Only publishes wait for other calls.
+    /// How long a publish has waited since it was read: for its client's connect, or for others to the topic.
     fn waited(&self, ask: &Ask) -> Duration {
         let grains = self.timers.now().grains().saturating_sub(self.input.turns.read_at.grains());
         if ask.kind() == CallKind::Publish { GRAIN * grains } else { Duration::ZERO }

@@ -15,7 +15,8 @@ pub struct Call {
     pub caller: Caller,
     /// What is asked.
     pub ask: Ask,
-    /// How long a publish has waited for the client's others to the topic. It counts as time in the backend's queue.
+    /// How long a publish has waited since it was read: for its client's connect, or for others to the topic. It counts as
+    /// time in the backend's queue.
     pub waited: Duration,
 }
 
