@@ -268,7 +268,8 @@ pub struct Limits {
     /// Calls to backends that are not answered yet, those that wait to be sent included. Default 32,768; the client of one
     /// more gets error 111.
     pub calls: usize,
-    /// Bytes that they carry, with some hundred for each. Default 64 MiB; beyond, as with `calls`.
+    /// Bytes that they carry, the headers of their clients included, with some hundred for each. Default 64 MiB; beyond, as
+    /// with `calls`.
     pub calls_bytes: usize,
     /// Requests (`rpc`) of one client that are not answered yet. Default 64; one more gets error 111.
     pub rpcs_per_client: usize,

@@ -275,7 +275,7 @@
 //! | `rpc` | a client asks | `rpc.methods` | `data` |
 //! | `send` | a client sends a message | `rpc.send` | none; only a `disconnect` counts |
 //! | `connect` | a client without a token connects | `hooks.connect` | `user`, `info`, `meta`, `expire_at`, `data`, `channels`, `subs`, `caps`. Without a `result`, the client is anonymous, if `tokens.anonymous` lets it in |
-//! | `refresh` | a connection has expired | `hooks.refresh` | `expire_at`, `info`, `meta`, `caps`; or `expired: true`, an `error`, or no `result`: the client is closed (3005) |
+//! | `refresh` | a connection has expired | `hooks.refresh` | `expire_at`, `info`, `meta`, `caps`: without `expire_at` the connection does not expire any more, and what else is left out, or is an empty list, stays as it was; or `expired: true`, an `error`, or no `result`: the client is closed (3005) |
 //! | `subscribe` | a client without a subscription token subscribes | `subscribe_hook` of the namespace | `info`, `data`, `expire_at`, `override` |
 //! | `sub_refresh` | a subscription has expired | `sub_refresh_hook` of the namespace | `expire_at`, `info`; or `expired: true`, an `error`, or no `result`: the subscription ends (2501) |
 //! | `publish` | a client publishes | `publish_hook` of the namespace | `data`: published instead; `skip_history` |
