@@ -254,7 +254,7 @@
 //! | What is wrong | What the client gets | What the SDK does |
 //! |---|---|---|
 //! | No token, where one is needed (`tokens.anonymous`) | closed with 3501 | ends |
-//! | A client stays after an error reply to its connect | closed: 3004 if the error is temporary, 3005 after 109 and 110, 3507 after others | SDKs leave by themselves |
+//! | A client stays after an error reply to its connect | closed: 3004 if the error is temporary, 3005 after 109 and 110, 3501 after 107, 3507 after others | SDKs leave by themselves |
 //! | The connection's token: form, signature, claims, issuer or audience | closed with 3500 | ends |
 //! | A new token of another user | closed with 3500 | ends |
 //! | A subscription's token: form, signature or claims | error 103 | ends the subscription |

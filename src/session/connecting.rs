@@ -259,6 +259,7 @@ impl Session {
 pub fn reason_after(error: ErrorCode) -> CloseReason {
     match error {
         ErrorCode::TokenExpired | ErrorCode::Expired => CloseReason::Expired,
+        ErrorCode::BadRequest => CloseReason::BadRequest,
         _ => reason_after_failure(error.is_temporary()),
     }
 }
